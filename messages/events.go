@@ -1,0 +1,143 @@
+package messages
+
+import (
+	"time"
+
+	"github.com/mgmt-remote/mgmt-remote/fault"
+)
+
+// Event is what observers of a run get, in the order in which the supervisor saw it. The set is closed:
+// the types of this file and no others.
+type Event interface{ event() }
+
+// RunStarted is the first event.
+type RunStarted struct {
+	At    time.Time `json:"at"`
+	Run   string    `json:"run"`
+	Hosts []string  `json:"hosts"`
+}
+
+// StateChanged tells that a host's actor entered a state (see docs/protocol.md for the names).
+type StateChanged struct {
+	At    time.Time `json:"at"`
+	Host  string    `json:"host"`
+	Epoch uint64    `json:"epoch"`
+	State string    `json:"state"`
+}
+
+// StepStarted tells that a host began one of the nine steps.
+type StepStarted struct {
+	At    time.Time `json:"at"`
+	Host  string    `json:"host"`
+	Epoch uint64    `json:"epoch"`
+	Step  Step      `json:"step"`
+}
+
+// StepDone tells that it ended well.
+type StepDone struct {
+	At     time.Time     `json:"at"`
+	Host   string        `json:"host"`
+	Epoch  uint64        `json:"epoch"`
+	Step   Step          `json:"step"`
+	Took   time.Duration `json:"took_ns"`
+	Detail string        `json:"detail,omitempty"` // for people: "cached", "12.4 MB", "pid 4711"
+}
+
+// HostTroubled tells that an attempt failed and what follows.
+type HostTroubled struct {
+	At      time.Time     `json:"at"`
+	Host    string        `json:"host"`
+	Epoch   uint64        `json:"epoch"`
+	Attempt int           `json:"attempt"`
+	Kind    fault.Kind    `json:"kind"`
+	Reason  string        `json:"reason"`
+	Retry   bool          `json:"retry"`       // false: the host is given up
+	RetryIn time.Duration `json:"retry_in_ns"` // where Retry
+}
+
+// Progressed tells how far a copy is, in bytes on the wire.
+type Progressed struct {
+	At    time.Time `json:"at"`
+	Host  string    `json:"host"`
+	Sent  int64     `json:"sent"`
+	Total int64     `json:"total"`
+}
+
+// PayloadStarted tells that the payload runs (or that a running one was found again).
+type PayloadStarted struct {
+	At         time.Time `json:"at"`
+	Host       string    `json:"host"`
+	Epoch      uint64    `json:"epoch"`
+	PID        int       `json:"pid"`
+	Reattached bool      `json:"reattached"`
+}
+
+// PayloadEnded tells how it ended.
+type PayloadEnded struct {
+	At   time.Time `json:"at"`
+	Host string    `json:"host"`
+	Exit Exit      `json:"exit"`
+}
+
+// OutputReceived is payload output that is durable at the initiator. It does not pass through any mailbox: the
+// receiver's pace is what the host's credit follows.
+type OutputReceived struct {
+	At     time.Time `json:"at"`
+	Host   string    `json:"host"`
+	Offset uint64    `json:"offset"` // of the first byte, stdout and stderr together
+	Stderr bool      `json:"stderr"`
+	Data   []byte    `json:"data"` // base64 in JSON; see also text
+}
+
+// OutputDropped tells that output between the offsets is gone: the cap was exceeded.
+type OutputDropped struct {
+	At   time.Time `json:"at"`
+	Host string    `json:"host"`
+	From uint64    `json:"from"`
+	To   uint64    `json:"to"`
+}
+
+// QuietReported tells what a host says of itself.
+type QuietReported struct {
+	At    time.Time `json:"at"`
+	Host  string    `json:"host"`
+	Quiet bool      `json:"quiet"`
+}
+
+// Converged tells that the group did, or one host where hosts converge one by one.
+type Converged struct {
+	At      time.Time     `json:"at"`
+	Host    string        `json:"host,omitempty"` // empty: the whole group
+	Members int           `json:"members"`
+	For     time.Duration `json:"for_ns"`
+}
+
+// HostFinished is the last event of a host.
+type HostFinished struct {
+	At     time.Time `json:"at"`
+	Result Result    `json:"result"`
+}
+
+// RunFinished is the last event of all.
+type RunFinished struct {
+	At        time.Time     `json:"at"`
+	Run       string        `json:"run"`
+	Took      time.Duration `json:"took_ns"`
+	Converged bool          `json:"converged"`
+	Results   []Result      `json:"results"`
+}
+
+func (RunStarted) event()     {}
+func (StateChanged) event()   {}
+func (StepStarted) event()    {}
+func (StepDone) event()       {}
+func (HostTroubled) event()   {}
+func (Progressed) event()     {}
+func (PayloadStarted) event() {}
+func (PayloadEnded) event()   {}
+func (OutputReceived) event() {}
+func (OutputDropped) event()  {}
+func (QuietReported) event()  {}
+func (Converged) event()      {}
+func (HostFinished) event()   {}
+func (RunFinished) event()    {}
