@@ -1,0 +1,76 @@
+# Everything a developer does with this project. `make` alone explains.
+
+GO         ?= go
+FUZZTIME   ?= 10s
+BENCH      ?= .
+BENCHTIME  ?= 1s
+E2E_HOSTS  ?= 1000
+TEST_FLAGS ?=
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+TIMED   := tools/timed.sh
+
+# The platforms a host may have. The shim of each is embedded into mgmt-remote.
+SHIM_PLATFORMS := linux-amd64 linux-arm64 linux-arm linux-386 darwin-amd64 darwin-arm64 freebsd-amd64
+SHIMS          := $(SHIM_PLATFORMS:%=internal/shimbin/bin/shim-%.gz)
+HOST_PROGRAM   := CGO_ENABLED=0 $(GO) build -trimpath
+
+.PHONY: help
+help: ## this text (the default)
+	@echo 'make TARGET, with one of'
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'with variables FUZZTIME=$(FUZZTIME) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) E2E_HOSTS=$(E2E_HOSTS) TEST_FLAGS="-run …"'
+
+.PHONY: build
+build: shims ## bin/mgmt-remote, with the shims of all platforms inside
+	$(HOST_PROGRAM) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/mgmt-remote ./cmd/mgmt-remote
+
+.PHONY: test
+test: ## everything that must hold: deps, build, lint, all tests with the race detector
+	@$(TIMED) deps  $(MAKE) --no-print-directory deps
+	@$(TIMED) build $(MAKE) --no-print-directory build
+	@$(TIMED) lint  $(MAKE) --no-print-directory lint
+	@$(TIMED) tests $(GO) test -race -count=1 -timeout 12m $(TEST_FLAGS) ./...
+
+.PHONY: demo
+demo: build ## a whole fleet in one process: no sshd, no root
+	bin/mgmt-remote demo
+
+.PHONY: lint
+lint: ## gofmt, go vet and the linters of .golangci.yml, pinned in tools/go.mod
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+.PHONY: e2e
+e2e: deps build ## the end-to-end tests alone, telling what they do, with E2E_HOSTS simulated hosts
+	MGMT_REMOTE_E2E_HOSTS=$(E2E_HOSTS) $(GO) test -v -count=1 -timeout 30m $(TEST_FLAGS) ./test/e2e/...
+
+.PHONY: bench
+bench: ## all benchmarks
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: deps
+deps: ## installs what the tests need (Debian, as root); does nothing when all is there
+	@tools/deps.sh
+
+.PHONY: clean
+clean: ## removes everything that was built
+	rm -rf bin dist
+	rm -f internal/shimbin/bin/*.gz
+
+# Built without version control stamps: a shim that did not change keeps its hash, and hosts that have it in their
+# cache are not sent it again. GOARM=6 runs on ARMv6 and everything after it.
+.PHONY: shims FORCE
+shims: $(SHIMS)
+
+.PRECIOUS: bin/shims/%
+bin/shims/%: FORCE
+	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOARM=6 \
+	$(HOST_PROGRAM) -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/mgmt-remote-shim
+
+internal/shimbin/bin/shim-%.gz: bin/shims/%
+	gzip -n -9 <$< >$@.tmp
+	mv $@.tmp $@

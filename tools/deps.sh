@@ -1,0 +1,43 @@
+#!/bin/sh
+# Installs what the tests use besides Go: real SSH servers, shells that login shells may be, etcdctl, ip.
+# Does nothing when all of it is there.
+set -eu
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=
+need() { # need COMMAND PACKAGE
+	command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need sshd openssh-server
+need ssh openssh-client
+need ssh-keygen openssh-client
+need dropbear dropbear-bin
+need dropbearkey dropbear-bin
+need busybox busybox-static
+need bash bash
+need dash dash
+need fish fish
+need tcsh tcsh
+need etcdctl etcd-client
+need ip iproute2
+need ps procps
+need gzip gzip
+need git git
+need gcc gcc # the race detector needs cgo
+[ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+[ -e /usr/lib/openssh/sftp-server ] || missing="$missing openssh-sftp-server"
+
+[ -n "$missing" ] || exit 0
+echo "missing packages:$missing"
+if ! command -v apt-get >/dev/null 2>&1; then
+	echo "this is no Debian: install them (or what they are called here) by hand" >&2
+	exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "not root: run \`sudo make deps\`, or \`apt-get install$missing\` as root" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+# shellcheck disable=SC2086 # a list of words
+apt-get install -q -y --no-install-recommends $missing
