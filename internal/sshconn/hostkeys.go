@@ -1,0 +1,331 @@
+package sshconn
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/skeema/knownhosts"
+	"golang.org/x/crypto/ssh"
+	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/mgmt-remote/mgmt-remote/fault"
+)
+
+// HostKeyPolicy says what happens with a host whose key is not known.
+type HostKeyPolicy uint8
+
+// The policies; changed and revoked keys are refused by the first two.
+const (
+	Strict    HostKeyPolicy = iota // refuse unknown hosts
+	AcceptNew                      // remember the key at the first contact
+	Insecure                       // check nothing; whoever chooses it warns the user
+)
+
+var policyNames = [...]string{Strict: "strict", AcceptNew: "accept-new", Insecure: "insecure"}
+
+// String returns the word that --host-key takes.
+func (p HostKeyPolicy) String() string {
+	if int(p) < len(policyNames) {
+		return policyNames[p]
+	}
+	return fmt.Sprintf("policy(%d)", uint8(p))
+}
+
+// ParseHostKeyPolicy reads the word that --host-key takes.
+func ParseHostKeyPolicy(word string) (HostKeyPolicy, error) {
+	i := slices.Index(policyNames[:], word)
+	if i < 0 {
+		return 0, fmt.Errorf("host key policy %q is none of %s", word, strings.Join(policyNames[:], ", "))
+	}
+	return HostKeyPolicy(i), nil
+}
+
+// HostKeyOptions say which keys are trusted.
+type HostKeyOptions struct {
+	Policy HostKeyPolicy
+	// Files in OpenSSH's known_hosts format; those that don't exist are skipped. AcceptNew writes to the first. nil means
+	// ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts.
+	Files []string
+}
+
+// HostKeys checks host keys against known_hosts files: plain, wildcard and hashed names, [host]:port, @revoked and
+// @cert-authority. It is safe for concurrent use, and the only writer of the files in this process. A file that changed is read again
+// before a host is refused.
+type HostKeys struct {
+	policy HostKeyPolicy
+	files  []string
+
+	mu     sync.RWMutex
+	db     *knownhosts.HostKeyDB
+	plain  map[string][]ssh.PublicKey // by the exact name in the file, so that thousands of hosts don't each scan thousands of lines
+	denied map[string]struct{}        // revoked keys
+	states []fileState                // of files, when they were read
+	wrote  map[string]struct{}        // names remembered since then, which db doesn't know
+}
+
+type fileState struct {
+	info fs.FileInfo // nil: not there
+}
+
+func (s fileState) same(info fs.FileInfo) bool {
+	if s.info == nil || info == nil {
+		return s.info == nil && info == nil
+	}
+	return s.info.Size() == info.Size() && s.info.ModTime().Equal(info.ModTime()) && os.SameFile(s.info, info)
+}
+
+// NewHostKeys reads the files. A line that can't be parsed is an error that names file and line.
+func NewHostKeys(opts HostKeyOptions) (*HostKeys, error) {
+	h := &HostKeys{policy: opts.Policy, files: opts.Files}
+	if h.policy == Insecure {
+		return h, nil
+	}
+	if h.files == nil {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil, fault.Wrap(fault.Untrusted, "find known_hosts", err)
+		}
+		h.files = []string{filepath.Join(home, ".ssh", "known_hosts"), "/etc/ssh/ssh_known_hosts"}
+	}
+	if h.policy == AcceptNew && len(h.files) == 0 {
+		return nil, fault.New(fault.Untrusted, "read known_hosts", "accept-new needs a file to write to")
+	}
+	if err := h.load(); err != nil {
+		return nil, fault.Wrap(fault.Untrusted, "read known_hosts", err)
+	}
+	return h, nil
+}
+
+// load is called with mu held, or before anybody else knows h.
+func (h *HostKeys) load() error {
+	var present []string
+	states := make([]fileState, len(h.files))
+	plain, denied := map[string][]ssh.PublicKey{}, map[string]struct{}{}
+	for i, name := range h.files {
+		info, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		states[i] = fileState{info}
+		present = append(present, name)
+		if err := indexFile(name, plain, denied); err != nil {
+			return err
+		}
+	}
+	db, err := knownhosts.NewDB(present...)
+	if err != nil {
+		return err
+	}
+	h.db, h.plain, h.denied, h.states, h.wrote = db, plain, denied, states, map[string]struct{}{}
+	return nil
+}
+
+// indexFile collects the lines without marker, hash, wildcard and negation. Lines that it can't read are left to the
+// library, which reports them.
+func indexFile(name string, plain map[string][]ssh.PublicKey, denied map[string]struct{}) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		marker, hosts, key, _, _, err := ssh.ParseKnownHosts(lines.Bytes())
+		switch {
+		case err != nil:
+		case marker == "revoked":
+			denied[string(key.Marshal())] = struct{}{}
+		case marker == "" && !strings.ContainsAny(strings.Join(hosts, ""), "*?!|"):
+			for _, host := range hosts {
+				plain[host] = append(plain[host], key)
+			}
+		}
+	}
+	return lines.Err()
+}
+
+// changed reports whether a file is another one than when it was read.
+func (h *HostKeys) changed() bool {
+	for i, name := range h.files {
+		info, err := os.Stat(name)
+		if err != nil {
+			info = nil
+		}
+		if !h.states[i].same(info) {
+			return true
+		}
+	}
+	return false
+}
+
+// preferred is what we ask of a host that we know nothing about: what OpenSSH prefers, the cheapest to verify first.
+var preferred = func() []string {
+	first := []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	for _, a := range ssh.SupportedAlgorithms().HostKeys {
+		if !slices.Contains(first, a) && !strings.Contains(a, "-cert-") {
+			first = append(first, a)
+		}
+	}
+	return first
+}()
+
+// algorithms returns what to negotiate with address (host:port): the types of the keys we know first, or a host with several keys would show
+// one that we don't know. The others follow, so that a host that gave up a key type is reported as changed.
+func (h *HostKeys) algorithms(address string) []string {
+	if h.policy == Insecure {
+		return preferred
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	var known []string
+	if keys := h.plain[knownhosts.Normalize(address)]; len(keys) > 0 {
+		for _, key := range keys {
+			if key.Type() == ssh.KeyAlgoRSA {
+				known = append(known, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256) // RFC 8332: algorithms of the same key format
+				continue
+			}
+			known = append(known, key.Type())
+		}
+	} else {
+		known = h.db.HostKeyAlgorithms(address)
+	}
+	supported := ssh.SupportedAlgorithms().HostKeys // SHA-1 signatures (ssh-rsa) are not among them
+	var list []string
+	for _, a := range append(known, preferred...) {
+		if slices.Contains(supported, a) && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// check is an ssh.HostKeyCallback.
+func (h *HostKeys) check(address string, remote net.Addr, key ssh.PublicKey) error {
+	if h.policy == Insecure {
+		return nil
+	}
+	h.mu.RLock()
+	err := h.look(address, remote, key)
+	h.mu.RUnlock()
+	if err == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	// A host that we remembered and that now shows another key has changed, so db must know it before it judges.
+	if _, ours := h.wrote[knownhosts.Normalize(address)]; ours || h.changed() {
+		if err := h.load(); err != nil {
+			return fault.Wrap(fault.Untrusted, "read known_hosts", err)
+		}
+	}
+	if err = h.look(address, remote, key); err == nil {
+		return nil
+	}
+	if _, isCert := key.(*ssh.Certificate); h.policy == AcceptNew && knownhosts.IsHostUnknown(err) && !isCert {
+		return h.remember(address, key)
+	}
+	return untrusted(address, key, err)
+}
+
+// look is called with mu held.
+func (h *HostKeys) look(address string, remote net.Addr, key ssh.PublicKey) error {
+	if _, isCert := key.(*ssh.Certificate); !isCert {
+		blob := key.Marshal()
+		_, revoked := h.denied[string(blob)]
+		if !revoked && slices.ContainsFunc(h.plain[knownhosts.Normalize(address)], func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), blob) }) {
+			return nil
+		}
+	}
+	// The address alone decides; bufconn and other transports without IP address would be an error to the library.
+	if _, _, err := net.SplitHostPort(remote.String()); err != nil {
+		remote = &net.TCPAddr{IP: net.IPv4zero}
+	}
+	return h.db.HostKeyCallback()(address, remote, key)
+}
+
+// remember appends one line. It is called with mu held and after the files were found not to know the host.
+func (h *HostKeys) remember(address string, key ssh.PublicKey) error {
+	name := knownhosts.Normalize(address)
+	if err := appendLine(h.files[0], knownhosts.Line([]string{name}, key)); err != nil {
+		return fault.Wrap(fault.Environment, "remember the host key", err).
+			WithRemedy("make %s writable, or add the key there and use --host-key=strict", h.files[0])
+	}
+	h.plain[name] = append(h.plain[name], key)
+	h.wrote[name] = struct{}{}
+	// What we wrote ourselves is no reason to read it all again.
+	if info, err := os.Stat(h.files[0]); err == nil {
+		h.states[0] = fileState{info}
+	}
+	return nil
+}
+
+// appendLine writes with one write call in append mode, so that several processes don't mix their lines.
+func appendLine(name, line string) (err error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if size > 0 { // a file without final newline would take our line as part of its last one
+		last := make([]byte, 1)
+		if _, err := f.ReadAt(last, size-1); err != nil {
+			return err
+		}
+		if last[0] != '\n' {
+			line = "\n" + line
+		}
+	}
+	_, err = f.WriteString(line + "\n")
+	return err
+}
+
+// untrusted says what a person needs to decide: the fingerprint, and where the other key is written.
+func untrusted(address string, key ssh.PublicKey, err error) error {
+	fingerprint := key.Type() + " " + ssh.FingerprintSHA256(key)
+	host, port, splitErr := net.SplitHostPort(address)
+	if splitErr != nil {
+		host, port = address, "22"
+	}
+	var revoked *xknownhosts.RevokedError
+	var unknown *xknownhosts.KeyError
+	switch {
+	case errors.As(err, &revoked):
+		return fault.New(fault.Untrusted, "check the host key", "the key %s is revoked in %s:%d", fingerprint, revoked.Revoked.Filename, revoked.Revoked.Line).
+			WithRemedy("do not connect; ask whoever revoked it")
+	case errors.As(err, &unknown) && len(unknown.Want) > 0:
+		old := unknown.Want[0]
+		for _, k := range unknown.Want {
+			if k.Key.Type() == key.Type() {
+				old = k
+				break
+			}
+		}
+		return fault.New(fault.Untrusted, "check the host key", "the host key has changed: it is now %s, but %s:%d says %s %s",
+			fingerprint, old.Filename, old.Line, old.Key.Type(), ssh.FingerprintSHA256(old.Key)).
+			WithRemedy("somebody may be intercepting; if the host was reinstalled, remove the old key: ssh-keygen -R '%s'", knownhosts.Normalize(address))
+	case errors.As(err, &unknown):
+		return fault.New(fault.Untrusted, "check the host key", "the host is unknown, its key is %s", fingerprint).
+			WithRemedy("compare the fingerprint with the host's, then ssh-keyscan -p %s %s >> ~/.ssh/known_hosts, or use --host-key=accept-new", port, host)
+	}
+	return fault.Wrap(fault.Untrusted, "check the host key", err)
+}
