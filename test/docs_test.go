@@ -1,0 +1,205 @@
+package test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mgmt-remote/mgmt-remote/actors/host/lifecycle"
+	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func submatches(re, text string) []string {
+	var found []string
+	for _, m := range regexp.MustCompile(re).FindAllStringSubmatch(text, -1) {
+		found = append(found, m[1])
+	}
+	return found
+}
+
+func TestProtocolNamesTheStates(t *testing.T) {
+	documented := submatches("(?m)^\\| `([A-Z][A-Za-z]+)` \\|.*\\|.*\\|$", section(t, "## A host's states"))
+	var states []string
+	for _, s := range lifecycle.States() {
+		states = append(states, s.String())
+	}
+	if !slices.Equal(documented, states) {
+		t.Fatalf("docs/protocol.md has %q\nthe code has         %q", documented, states)
+	}
+}
+
+// The arrows of the drawing must be exactly the ways that the machine goes.
+func TestProtocolDrawsTheMachine(t *testing.T) {
+	documented := submatches(`(?m)^    (\w+ --> \w+)$`, section(t, "## A host's states"))
+	walked := walks()
+	slices.Sort(documented)
+	for _, arrow := range walked {
+		if !slices.Contains(documented, arrow) {
+			t.Errorf("docs/protocol.md lacks    %s", arrow)
+		}
+	}
+	for _, arrow := range documented {
+		if !slices.Contains(walked, arrow) {
+			t.Errorf("the machine never goes    %s", arrow)
+		}
+	}
+}
+
+// walks sends many random rows of events through the machine and returns the arrows between the states it entered,
+// sorted. The dice are loaded the same each time.
+func walks() []string {
+	dice := rand.New(rand.NewPCG(1, 2))
+	exit := &messages.Exit{}
+	seen := map[string]bool{}
+	for range 60_000 {
+		var m lifecycle.Machine
+		upload := dice.IntN(2) == 0
+		forward := []lifecycle.Event{
+			lifecycle.DelayOver{}, lifecycle.Permitted{Kind: messages.PermitHandshake}, lifecycle.Permitted{Kind: messages.PermitUpload},
+			lifecycle.Connected{}, lifecycle.DirectoryMade{}, lifecycle.Copied{}, lifecycle.TunnelOpened{}, lifecycle.Attached{},
+			lifecycle.PayloadExited{}, lifecycle.Left{}, lifecycle.TunnelClosed{}, lifecycle.CleanedUp{}, lifecycle.Disconnected{},
+			lifecycle.Probed{Found: lifecycle.Found(dice.IntN(5)), Upload: upload},
+			lifecycle.Probed{Found: lifecycle.Found(dice.IntN(5)), Upload: upload, Exit: exit},
+			lifecycle.Probed{Found: lifecycle.FoundNothing, Upload: upload},
+		}
+		trouble := []lifecycle.Event{
+			lifecycle.Stop{Level: messages.StopFinish}, lifecycle.Stop{Level: messages.StopNow}, lifecycle.Stop{Level: messages.StopLeave},
+			lifecycle.Finish{Reason: messages.FinishConverged},
+			lifecycle.Failed{Fault: fault.New(fault.Environment, "run", "disk full")},
+			lifecycle.Failed{Fault: fault.New(fault.Canceled, "run", "%w", fault.ErrTakenOver)},
+		}
+		state := m.State()
+		step := func(event lifecycle.Event) {
+			for _, effect := range m.Step(event) {
+				switch e := effect.(type) {
+				case lifecycle.Enter:
+					seen[state.String()+" --> "+e.State.String()] = true
+					state = e.State
+				case lifecycle.Fail:
+					state = lifecycle.Done // the instance ends here
+				}
+			}
+		}
+		step(lifecycle.Begun{Wait: dice.IntN(2) == 0, Trace: messages.Trace(dice.IntN(3)), Stop: messages.StopLevel(max(0, dice.IntN(12)-8))})
+		for i := 0; i < 150 && state != lifecycle.Done; i++ {
+			if dice.IntN(50) == 0 {
+				step(trouble[dice.IntN(len(trouble))])
+			} else {
+				step(forward[dice.IntN(len(forward))])
+			}
+		}
+	}
+	var arrows []string
+	for arrow := range seen {
+		if from, to, _ := strings.Cut(arrow, " --> "); from != to {
+			arrows = append(arrows, arrow)
+		}
+	}
+	slices.Sort(arrows)
+	return arrows
+}
+
+// Every message that crosses a package border is on the page, and nothing else is.
+func TestProtocolNamesTheMessages(t *testing.T) {
+	text := read(t, "../docs/protocol.md")
+	before, _, _ := strings.Cut(text, "## A host's states")
+	named := submatches("`([A-Z][A-Za-z]+)`", before)
+	named = slices.DeleteFunc(named, func(name string) bool { return name == "Waiting" })
+	declared := messageTypes(t)
+	for _, name := range declared {
+		if !slices.Contains(named, name) {
+			t.Errorf("docs/protocol.md does not name %s", name)
+		}
+	}
+	for _, name := range named {
+		if !slices.Contains(declared, name) {
+			t.Errorf("docs/protocol.md names %s, which is no message", name)
+		}
+	}
+}
+
+// messageTypes returns the exported types of package messages that actors send each other. Events are documented
+// elsewhere, and step.go has words that several messages share.
+func messageTypes(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../messages/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := []string{"Step", "Outcome", "Exit", "Result"} // documented with the events
+	var names []string
+	for _, name := range files {
+		if filepath.Base(name) == "events.go" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			general, ok := decl.(*ast.GenDecl)
+			if !ok {
+				continue
+			}
+			for _, spec := range general.Specs {
+				if typ, ok := spec.(*ast.TypeSpec); ok && typ.Name.IsExported() && !slices.Contains(shared, typ.Name.Name) {
+					names = append(names, typ.Name.Name)
+				}
+			}
+		}
+	}
+	if len(names) == 0 {
+		t.Fatal("found no messages")
+	}
+	return names
+}
+
+// Links between the documents must lead somewhere.
+func TestLinksLeadSomewhere(t *testing.T) {
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := filepath.Glob("../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, top...) {
+		for _, link := range submatches(`\]\(([^)]+)\)`, read(t, file)) {
+			target, _, _ := strings.Cut(link, "#")
+			if target == "" || strings.Contains(target, "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), target)); err != nil {
+				t.Errorf("%s links to %s: %v", filepath.Base(file), link, err)
+			}
+		}
+	}
+}
+
+// section returns what follows a heading in docs/protocol.md.
+func section(t *testing.T, heading string) string {
+	t.Helper()
+	_, after, ok := strings.Cut(read(t, "../docs/protocol.md"), heading)
+	if !ok {
+		t.Fatalf("docs/protocol.md has no %q", heading)
+	}
+	return after
+}
