@@ -14,6 +14,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/actors/host/lifecycle"
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -169,6 +170,18 @@ func messageTypes(t *testing.T) []string {
 		t.Fatal("found no messages")
 	}
 	return names
+}
+
+// What people copy from the README first must work.
+func TestDefinitionInReadmeIsValid(t *testing.T) {
+	_, after, ok := strings.Cut(read(t, "../README.md"), "```yaml\n")
+	definition, _, closed := strings.Cut(after, "```")
+	if !ok || !closed {
+		t.Fatal("README.md has no definition")
+	}
+	if _, err := graph.Parse("README.md", []byte(definition)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Links between the documents must lead somewhere.
