@@ -194,8 +194,7 @@ func (p *parser) resolve(n ast.Node) ast.Node {
 	return nil
 }
 
-// tooDeep finds nesting that a recursive parser should not see. Indentation nests too, but there the size of the file
-// grows with the square of the depth, so maxSize bounds it.
+// tooDeep finds nesting that a recursive parser should not see: in brackets, by indentation, and in one line.
 func tooDeep(tokens token.Tokens) (Position, bool) {
 	flow, chain, line := 0, 0, 0
 	for _, t := range tokens {
@@ -215,7 +214,7 @@ func tooDeep(tokens token.Tokens) (Position, bool) {
 			chain = 0
 		}
 		line = t.Position.Line
-		if flow > maxDepth || chain > maxDepth {
+		if flow > maxDepth || chain > maxDepth || t.Position.IndentLevel > maxDepth {
 			return tokenAt(t), true
 		}
 	}

@@ -106,6 +106,7 @@ func TestProblems(t *testing.T) {
 		"double key":       {"graph: a\ngraph: b", []string{`2:1: mapping key "graph" already defined at [1:1]`}},
 		"deep":             {"a: " + strings.Repeat("[", 100), []string{"1:36: nested deeper than 32 levels"}},
 		"deep block":       {strings.Repeat("- ", 100), []string{"1:65: nested deeper than 32 levels"}},
+		"deep indent":      {deepIndent(100), []string{"34:34: nested deeper than 32 levels"}},
 		"wrong key":        {"grahp: a", []string{`1:1: definition: unknown key "grahp"; did you mean "graph"?`}},
 		"wrong type":       {"graph: [a]", []string{"1:8: graph: want text, not a list"}},
 		"number for text":  {file("content: 5"), []string{"3:25: content: want text, not the number 5; quote it"}},
@@ -167,6 +168,14 @@ func TestProblems(t *testing.T) {
 			}
 		})
 	}
+}
+
+func deepIndent(levels int) string {
+	var b strings.Builder
+	for i := range levels {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
 }
 
 func TestAtMostTenProblems(t *testing.T) {

@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package engine
+
+import "syscall"
+
+// processAttributes has nothing to add where there is no parent-death signal.
+func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
