@@ -66,6 +66,10 @@ func (k *Kind) UnmarshalText(text []byte) error {
 	return fmt.Errorf("unknown fault kind %q", text)
 }
 
+// ErrTakenOver is the cause of a fault that says that another initiator drives the run now. Whoever meets it leaves
+// without touching anything.
+var ErrTakenOver = errors.New("another initiator has taken this run over")
+
 // Fault is a typed error. Values are immutable once returned; copy before changing.
 type Fault struct {
 	Op     string // what was attempted, in words that fit "cannot …": "connect", "make directory"

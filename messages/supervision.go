@@ -46,8 +46,29 @@ type Begin struct {
 	Carry   Carry         // what earlier instances had counted
 }
 
-// Carry is what a host's result sums up over all its connections.
-type Carry struct{ BytesSent, BytesSkipped int64 }
+// Carry is what an instance of a host actor leaves to the next one, beside what the initiator recorded durably.
+type Carry struct {
+	BytesSent, BytesSkipped int64 // summed up over all connections
+	Trace                   Trace // what of ours is on the host
+}
+
+// Trace is what of ours is on a host, as far as we know.
+type Trace uint8
+
+const (
+	// TraceNone: nothing but, perhaps, the cache.
+	TraceNone Trace = iota
+	// TraceDirectory: a session directory in which nothing was started.
+	TraceDirectory
+	// TraceSession: a shim may be alive.
+	TraceSession
+)
+
+// Carried keeps a host's Carry up to date with the supervisor, which hands it to the next instance in Begin.
+type Carried struct {
+	Host  string
+	Carry Carry
+}
 
 // RetryNow ends Waiting at once.
 type RetryNow struct{}

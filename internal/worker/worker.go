@@ -59,6 +59,9 @@ func New(ctx actor.Context) *Group {
 // Context ends when the group is canceled. It is for work that is not started by Go, such as timers.
 func (g *Group) Context() context.Context { return g.ctx }
 
+// Root sends messages from where no actor.Context is at hand.
+func (g *Group) Root() *actor.RootContext { return g.root }
+
 // Advance begins a new epoch: what was asked for before is stale from here on. Its contexts are not ended.
 func (g *Group) Advance() { g.epoch++ }
 
@@ -66,7 +69,9 @@ func (g *Group) Advance() { g.epoch++ }
 func (g *Group) Go(work func(ctx context.Context) any) { g.start(0, work) }
 
 // GoWithin is Go with a bound: after limit the work's context ends with a deadline error.
-func (g *Group) GoWithin(limit time.Duration, work func(ctx context.Context) any) { g.start(limit, work) }
+func (g *Group) GoWithin(limit time.Duration, work func(ctx context.Context) any) {
+	g.start(limit, work)
+}
 
 // After delivers message after d, unless the group is canceled or advanced before.
 func (g *Group) After(d time.Duration, message any) {
@@ -155,6 +160,16 @@ func (g *Group) Take(message any) (any, bool) {
 		return nil, false
 	}
 	return done.result, true
+}
+
+// TakeOrFail is Take for actors whose work must succeed: a result that is an error is the actor's own failure, and it
+// panics with it as a fault for its parent to decide about.
+func (g *Group) TakeOrFail(message any) (any, bool) {
+	result, ok := g.Take(message)
+	if err, failed := result.(error); failed && ok {
+		panic(fault.Wrap(fault.Bug, "work", err))
+	}
+	return result, ok
 }
 
 // Cancel ends the context of all work and closes results that nobody will take. It does not wait.

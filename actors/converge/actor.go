@@ -1,0 +1,254 @@
+// Package converge is the actor that says when the group, or one host, has converged.
+//
+// Hosts say "quiet now" in the run's etcd; this actor watches those keys and runs the one clock of the group: when every
+// member has been quiet and attached without a break for the whole time, it tells the supervisor. It is also the one
+// writer of the keys below hosts/, and writes the quiet keys of payloads that don't speak etcd. It never ends
+// anything itself.
+package converge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/keys"
+	"github.com/mgmt-remote/mgmt-remote/internal/quiet"
+	"github.com/mgmt-remote/mgmt-remote/internal/restart"
+	"github.com/mgmt-remote/mgmt-remote/internal/worker"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// Mode says what converges.
+type Mode uint8
+
+const (
+	// Group: all members together.
+	Group Mode = iota
+	// Host: each host on its own, where not all run at the same time.
+	Host
+)
+
+// Store is what the actor needs of the run's etcd; quiet.Store is one.
+type Store interface {
+	// Watch tells everything that the quiet keys say, first all of them and then each change, until ctx ends.
+	Watch(ctx context.Context, emit func(quiet.Change)) error
+	// Put writes keys; an empty value deletes one.
+	Put(ctx context.Context, values map[string]string) error
+}
+
+// Config is what the actor is for.
+type Config struct {
+	Run     string
+	Mode    Mode
+	Timeout time.Duration // how long without a break; <= 0: never decide, only watch
+	Store   Store
+	Logger  *slog.Logger
+}
+
+// Props makes the actor's props. A restarted instance has forgotten its members; the supervisor tells them again.
+func Props(cfg Config) *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor { return &convergeActor{cfg: cfg} }, actor.WithReceiverMiddleware(restart.Capture))
+}
+
+// retryStore is how long to wait after the store failed. etcd's client retries by itself; this is for what it gives up on.
+const retryStore = time.Second
+
+type convergeActor struct {
+	cfg     Config
+	work    *worker.Group
+	clock   clock
+	timers  map[string]context.CancelFunc // running clocks by host; "" is the group's
+	pending map[string]string             // keys to write
+	writing bool                          // one write at a time, so that they stay in order
+	told    map[string]bool               // who was told already; convergence is said once
+}
+
+type (
+	elapsed    struct{ host string } // "" is the group
+	wrote      struct{ err error }
+	watchEnded struct{ err error }
+	retryWatch struct{}
+	retryWrite struct{}
+)
+
+func (a *convergeActor) Receive(ctx actor.Context) {
+	switch ctx.Message().(type) {
+	case *actor.Started:
+		a.work = worker.New(ctx)
+		a.clock = clock{members: map[string]*member{}}
+		a.timers, a.pending, a.told = map[string]context.CancelFunc{}, map[string]string{}, map[string]bool{}
+		a.watch()
+		return
+	case *actor.Restarting, *actor.Stopping:
+		a.work.Cancel()
+		return
+	}
+	message, ok := a.work.Take(ctx.Message())
+	if !ok {
+		return
+	}
+	switch m := message.(type) {
+	case messages.JoinGroup:
+		if a.clock.join(m.Host) {
+			a.stop("") // a member that has not said anything yet
+		}
+	case messages.LeaveGroup:
+		if a.clock.leave(m.Host) {
+			a.stop(m.Host)
+			a.look(m.Host)
+		}
+	case messages.HostAttached:
+		a.change(m.Host, func(h *member) { h.epoch = m.Epoch })
+	case messages.HostDetached:
+		a.change(m.Host, func(h *member) { h.epoch = 0 })
+	case quiet.Change:
+		a.change(m.Host, func(h *member) { h.quiet = m.Quiet })
+		ctx.Send(ctx.Parent(), messages.QuietChanged{Host: m.Host, Quiet: m.Quiet})
+	case messages.ReportQuiet:
+		a.put(keys.Quiet(a.cfg.Run, m.Host), fmt.Sprint(m.Quiet))
+	case messages.ReportState:
+		a.put(keys.State(a.cfg.Run, m.Host), m.State)
+	case elapsed:
+		a.elapsed(ctx, m.host)
+	case wrote:
+		a.wrote(m.err)
+	case retryWrite:
+		a.write()
+	case watchEnded:
+		a.cfg.Logger.Warn("the watch of the quiet keys ended; it begins again", "error", m.err)
+		a.work.After(retryStore, retryWatch{})
+	case retryWatch:
+		a.watch()
+	case error:
+		panic(restart.FaultOf(m))
+	}
+}
+
+func (a *convergeActor) watch() {
+	group, epoch := a.work, a.work.Epoch()
+	a.work.Go(func(ctx context.Context) any {
+		err := a.cfg.Store.Watch(ctx, func(c quiet.Change) { group.Tell(epoch, c) })
+		if ctx.Err() != nil {
+			return nil
+		}
+		return watchEnded{err}
+	})
+}
+
+// change applies what is new of a member and looks whether that starts or stops a clock.
+func (a *convergeActor) change(host string, apply func(*member)) {
+	m, ok := a.clock.at(host)
+	if !ok {
+		return
+	}
+	before := m.settled()
+	apply(m)
+	if before != m.settled() {
+		a.look(host)
+	}
+}
+
+// look starts or stops the clock that the host's change is about.
+func (a *convergeActor) look(host string) {
+	if a.cfg.Timeout <= 0 {
+		return
+	}
+	who, settled := "", a.clock.settled()
+	if a.cfg.Mode == Host {
+		m, ok := a.clock.at(host)
+		who, settled = host, ok && m.settled()
+	}
+	if !settled {
+		a.stop(who)
+		return
+	}
+	if _, running := a.timers[who]; running || a.told[who] {
+		return
+	}
+	timer, cancel := context.WithCancel(a.work.Context())
+	a.timers[who] = cancel
+	a.work.Go(func(context.Context) any {
+		t := time.NewTimer(a.cfg.Timeout)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return elapsed{who}
+		case <-timer.Done():
+			return nil
+		}
+	})
+}
+
+func (a *convergeActor) stop(who string) {
+	if cancel, ok := a.timers[who]; ok {
+		cancel()
+		delete(a.timers, who)
+	}
+}
+
+// elapsed is the end of a clock. One that was stopped when its message was on the way already is no end.
+func (a *convergeActor) elapsed(ctx actor.Context, who string) {
+	if _, running := a.timers[who]; !running {
+		return
+	}
+	a.stop(who)
+	if who == "" && !a.clock.settled() {
+		return
+	}
+	a.told[who] = true
+	hosts := []string{who}
+	if who == "" {
+		hosts = a.clock.hosts()
+		ctx.Send(ctx.Parent(), messages.GroupConverged{Members: len(hosts), For: a.cfg.Timeout})
+	} else {
+		ctx.Send(ctx.Parent(), messages.HostConverged{Host: who, For: a.cfg.Timeout})
+	}
+	for _, host := range hosts {
+		a.put(keys.Converged(a.cfg.Run, host), "true")
+	}
+}
+
+// put queues a key. Later values of the same key replace earlier ones that are not written yet.
+func (a *convergeActor) put(key, value string) {
+	a.pending[key] = value
+	a.write()
+}
+
+func (a *convergeActor) write() {
+	if a.writing || len(a.pending) == 0 {
+		return
+	}
+	batch := a.pending
+	a.pending, a.writing = map[string]string{}, true
+	a.work.Go(func(ctx context.Context) any {
+		if err := a.cfg.Store.Put(ctx, batch); err != nil {
+			return wrote{unwritten{batch, err}}
+		}
+		return wrote{}
+	})
+}
+
+// unwritten carries what a failed write was about back to the actor.
+type unwritten struct {
+	batch map[string]string
+	err   error
+}
+
+func (u unwritten) Error() string { return u.err.Error() }
+
+func (a *convergeActor) wrote(err error) {
+	a.writing = false
+	failed, ok := err.(unwritten)
+	if !ok {
+		a.write()
+		return
+	}
+	maps.Copy(failed.batch, a.pending) // newer values win
+	a.pending = failed.batch
+	a.cfg.Logger.Warn("writing the hosts' states failed; it is tried again", "error", failed.err)
+	a.work.After(retryStore, retryWrite{})
+}

@@ -1,0 +1,446 @@
+package lifecycle
+
+import (
+	"errors"
+
+	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// Machine is the life of one host actor instance. It is a value without references to anything outside; Step is its
+// only way to change. Not safe for concurrent use: it belongs to the actor's turns.
+type Machine struct {
+	state  State
+	trace  messages.Trace
+	stop   messages.StopLevel
+	finish messages.FinishReason
+
+	tunnel  tunnelState
+	upload  bool           // step 3 has more to send than small files
+	exit    *messages.Exit // how the payload ended
+	asked   bool           // the payload ended because we asked it to
+	fault   *fault.Fault   // why we are tearing down before the payload's end
+	left    *fault.Fault   // why something may be left on the host
+	effects []Effect       // of the step in progress
+}
+
+// tunnelState is what there is to close in step 7.
+type tunnelState uint8
+
+const (
+	tunnelNone tunnelState = iota
+	tunnelRequested
+)
+
+// State returns the present one.
+func (m *Machine) State() State { return m.state }
+
+// Trace returns what may be on the host now.
+func (m *Machine) Trace() messages.Trace { return m.trace }
+
+// Stopping reports whether anybody asked to stop, or the goal is reached.
+func (m *Machine) Stopping() bool { return m.stop != messages.StopNone }
+
+// Step takes one event. An event that means nothing in the present state changes nothing: answers to what was given
+// up meanwhile arrive late, and that is not an error.
+func (m *Machine) Step(event Event) []Effect {
+	m.effects = nil
+	switch e := event.(type) {
+	case Stop:
+		m.stepStop(e.Level)
+	case Finish:
+		if m.finish == messages.FinishNone && m.stop == messages.StopNone {
+			m.finish = e.Reason
+			m.stepStop(messages.StopFinish)
+		}
+	case Failed:
+		m.stepFailed(e.Fault)
+	default:
+		m.stepProgress(event)
+	}
+	return m.effects
+}
+
+// stepProgress is the way forward: each state and the event that it waits for.
+func (m *Machine) stepProgress(event Event) {
+	switch e := event.(type) {
+	case Begun:
+		if m.state == New {
+			m.begin(e)
+		}
+	case DelayOver:
+		if m.state == Waiting {
+			m.becomeAdmitting()
+		}
+	case Permitted:
+		switch {
+		case m.state == Admitting && e.Kind == messages.PermitHandshake:
+			m.enter(Connecting, Connect{})
+		case m.state == AwaitingUpload && e.Kind == messages.PermitUpload:
+			m.enter(Copying, Copy{})
+		}
+	case Connected:
+		if m.state == Connecting {
+			m.do(ReturnPermit{messages.PermitHandshake})
+			m.enter(Probing, Probe{})
+		}
+	case Probed:
+		if m.state == Probing {
+			m.route(e)
+		}
+	case DirectoryMade:
+		if m.state == MakingDirectory {
+			m.becomeCopying()
+		}
+	case Copied:
+		if m.state == Copying {
+			m.returnUpload()
+			m.becomeTunneling(OpeningTunnel)
+		}
+	case TunnelOpened:
+		m.tunnelOpened()
+	case Attached:
+		m.attached()
+	case PayloadExited:
+		m.exited(e.Exit)
+	case Left:
+		if m.state == Finishing {
+			m.trace = messages.TraceNone
+			m.becomeDisconnecting()
+		}
+	case TunnelClosed:
+		if m.state == ClosingTunnel {
+			m.becomeCleaningUp()
+		}
+	case CleanedUp:
+		if m.state == CleaningUp {
+			m.trace = messages.TraceNone
+			m.becomeDisconnecting()
+		}
+	case Disconnected:
+		if m.state == Disconnecting {
+			m.becomeDone()
+		}
+	}
+}
+
+// begin takes what the supervisor knows from earlier instances. A stop that overtook it counts, too.
+func (m *Machine) begin(e Begun) {
+	m.trace, m.finish = e.Trace, e.Finish
+	m.stop = max(m.stop, e.Stop)
+	switch {
+	case m.Stopping() && m.mayGiveUp():
+		m.becomeDone()
+	case e.Wait:
+		// While stopping, the delay is kept too: a host that is gone must not be dialed in a tight loop.
+		m.enter(Waiting, Wait{})
+	default:
+		m.becomeAdmitting()
+	}
+}
+
+// mayGiveUp reports whether a stop needs no further connection: nothing is on the host, or we are to leave.
+func (m *Machine) mayGiveUp() bool {
+	return m.trace == messages.TraceNone || m.stop >= messages.StopLeave
+}
+
+func (m *Machine) becomeAdmitting() {
+	m.enter(Admitting, AskPermit{messages.PermitHandshake})
+}
+
+// route decides after the probe which way to go.
+func (m *Machine) route(e Probed) {
+	m.upload = e.Upload
+	if e.Exit != nil {
+		m.exit = e.Exit
+	}
+	switch e.Found {
+	case FoundSession:
+		m.trace = messages.TraceSession
+		m.enter(Attaching, Attach{})
+	case FoundDirectory:
+		m.trace = messages.TraceDirectory
+		if m.Stopping() {
+			m.becomeCleaningUp()
+			return
+		}
+		m.enter(MakingDirectory, MakeDirectory{})
+	case FoundNothing:
+		m.trace = messages.TraceNone
+		if m.Stopping() || m.exit != nil {
+			m.becomeDisconnecting()
+			return
+		}
+		m.trace = messages.TraceDirectory
+		m.enter(MakingDirectory, MakeDirectory{})
+	case FoundMissing:
+		m.trace = messages.TraceNone
+		if !m.Stopping() && m.exit == nil {
+			m.fault = fault.New(fault.Environment, "run", "the session that was started on this host is gone").
+				WithRemedy("the host was rebooted, its temporary files were cleaned, or nobody was attached for the orphan timeout; run again if the payload may run twice")
+		}
+		m.becomeDisconnecting()
+	case FoundForeign:
+		m.trace = messages.TraceNone
+		m.fault = fault.New(fault.Environment, "run", "a session of this run is on the host, but this initiator has no record of it").
+			WithRemedy("continue the run where it was started, or begin a new one")
+		m.becomeDisconnecting()
+	}
+}
+
+func (m *Machine) becomeCopying() {
+	if m.upload {
+		m.enter(AwaitingUpload, AskPermit{messages.PermitUpload})
+		return
+	}
+	m.enter(Copying, Copy{})
+}
+
+// returnUpload gives back a permit (or the place in the queue for it) that a copy with uploads holds.
+func (m *Machine) returnUpload() {
+	if m.upload {
+		m.do(ReturnPermit{messages.PermitUpload})
+	}
+}
+
+func (m *Machine) becomeTunneling(state State) {
+	m.tunnel = tunnelRequested
+	m.enter(state, OpenTunnel{})
+}
+
+func (m *Machine) tunnelOpened() {
+	switch m.state {
+	case OpeningTunnel:
+		m.trace = messages.TraceSession
+		m.enter(Starting, Start{})
+	case Rejoining:
+		m.enter(Running, UseTunnel{})
+	case Running:
+		m.do(UseTunnel{}) // a restarted tunnel actor made a new one
+	}
+}
+
+// attached goes on with the session. In the later states a restarted exec actor has claimed it once more and is told
+// again what its predecessor knew.
+func (m *Machine) attached() {
+	switch m.state {
+	case Starting, Attaching:
+		switch {
+		case m.Stopping():
+			m.becomeFinishing()
+		case m.state == Starting:
+			m.enter(Running, UseTunnel{})
+		default:
+			m.becomeTunneling(Rejoining)
+		}
+	case Running:
+		m.do(UseTunnel{})
+	case Finishing:
+		m.becomeFinishing()
+	case CleaningUp:
+		m.do(CleanUpSession{})
+	}
+}
+
+// exited goes on to the tear-down. Step 6 is passed through also where the payload ended by itself: it has only been
+// short then.
+func (m *Machine) exited(exit messages.Exit) {
+	switch m.state {
+	case Rejoining, Running:
+		m.exit = &exit
+		m.enter(Finishing)
+		m.becomeClosingTunnel()
+	case Finishing:
+		if m.exit == nil {
+			m.exit, m.asked = &exit, true
+		}
+		m.becomeClosingTunnel()
+	}
+}
+
+func (m *Machine) becomeFinishing() {
+	if m.stop >= messages.StopLeave {
+		m.enter(Finishing, Leave{})
+		return
+	}
+	m.enter(Finishing, FinishPayload{m.stop})
+}
+
+func (m *Machine) becomeClosingTunnel() {
+	if m.tunnel == tunnelNone {
+		m.becomeCleaningUp()
+		return
+	}
+	m.tunnel = tunnelNone
+	m.enter(ClosingTunnel, CloseTunnel{})
+}
+
+// becomeCleaningUp lets the shim clean up where there is one: it knows best that nothing of it is left.
+func (m *Machine) becomeCleaningUp() {
+	switch m.trace {
+	case messages.TraceSession:
+		m.enter(CleaningUp, CleanUpSession{})
+	case messages.TraceDirectory:
+		m.enter(CleaningUp, RemoveSession{})
+	default:
+		m.becomeDisconnecting()
+	}
+}
+
+func (m *Machine) becomeDisconnecting() { m.enter(Disconnecting, Disconnect{}) }
+
+func (m *Machine) becomeDone() { m.enter(Done, Conclude{}) }
+
+// stepStop records the level and does what it means in the present state.
+func (m *Machine) stepStop(level messages.StopLevel) {
+	if level <= m.stop {
+		return
+	}
+	m.stop = level
+	switch m.state {
+	case New, Starting, Attaching, ClosingTunnel, CleaningUp, Disconnecting, Done:
+		// New learns the rest from Begun. Starting and Attaching must know first what there is to stop. The others
+		// are on the way out already.
+	case Waiting:
+		if m.mayGiveUp() {
+			m.becomeDone()
+			return
+		}
+		m.becomeAdmitting() // there is something to end and remove: try at once
+	case Admitting, Connecting:
+		if m.mayGiveUp() {
+			if m.state == Connecting {
+				m.do(CancelConnect{})
+			}
+			m.do(ReturnPermit{messages.PermitHandshake})
+			m.becomeDone()
+		}
+	case Probing:
+		if level >= messages.StopLeave {
+			m.becomeDisconnecting()
+		}
+	case MakingDirectory:
+		m.becomeCleaningUp()
+	case AwaitingUpload, Copying:
+		m.returnUpload()
+		m.becomeCleaningUp()
+	case OpeningTunnel:
+		m.becomeClosingTunnel()
+	case Rejoining, Running:
+		m.becomeFinishing()
+	case Finishing:
+		if level >= messages.StopLeave {
+			m.do(Leave{})
+			return
+		}
+		m.do(FinishPayload{level})
+	}
+}
+
+// stepFailed looks at the kind alone. What is about the connection, or about our right to it, ends the instance; the
+// supervisor decides what follows. Everything else is torn down in order over the connection that there is.
+func (m *Machine) stepFailed(f *fault.Fault) {
+	if m.state == Done {
+		return
+	}
+	switch f.Kind {
+	case fault.Environment, fault.Payload, fault.Canceled:
+		m.tearDown(f)
+	default:
+		if m.state == Disconnecting {
+			m.becomeDone() // it is gone: all that was wanted
+			return
+		}
+		m.do(Fail{f})
+	}
+}
+
+func (m *Machine) tearDown(f *fault.Fault) {
+	switch m.state {
+	case ClosingTunnel:
+		m.left = f
+		m.becomeCleaningUp()
+		return
+	case CleaningUp:
+		m.left = f
+		m.becomeDisconnecting()
+		return
+	case Disconnecting:
+		m.becomeDone()
+		return
+	}
+	if m.fault == nil {
+		m.fault = f
+	}
+	switch m.state {
+	case New, Waiting, Admitting, Connecting:
+		m.do(Fail{f})
+	case Probing:
+		m.becomeDisconnecting()
+	case MakingDirectory:
+		m.becomeCleaningUp()
+	case AwaitingUpload, Copying:
+		m.returnUpload()
+		m.becomeCleaningUp()
+	case OpeningTunnel:
+		m.becomeClosingTunnel()
+	case Starting:
+		if errors.Is(f, fault.ErrTakenOver) {
+			m.becomeDisconnecting() // it is not ours any more: touch nothing
+			return
+		}
+		m.trace = messages.TraceDirectory
+		m.becomeClosingTunnel()
+	case Attaching:
+		m.becomeDisconnecting()
+	case Rejoining, Running:
+		if errors.Is(f, fault.ErrTakenOver) {
+			m.becomeDisconnecting()
+			return
+		}
+		m.stop = max(m.stop, messages.StopFinish)
+		m.becomeFinishing()
+	case Finishing:
+		m.left = f
+		m.becomeDisconnecting()
+	}
+}
+
+func (m *Machine) enter(s State, effects ...Effect) {
+	m.state = s
+	m.do(Enter{s})
+	m.do(effects...)
+}
+
+func (m *Machine) do(effects ...Effect) { m.effects = append(m.effects, effects...) }
+
+// Result fills in what the machine knows of the host's result; the actor adds times and counts.
+func (m *Machine) Result() messages.Result {
+	r := messages.Result{Fault: m.fault, Exit: m.exit, Converged: m.finish == messages.FinishConverged && m.fault == nil}
+	switch {
+	case m.fault != nil && errors.Is(m.fault, fault.ErrTakenOver):
+		r.Outcome = messages.OutcomeTakenOver
+	case m.fault != nil:
+		r.Outcome = messages.OutcomeFailed
+	case r.Converged:
+		r.Outcome = messages.OutcomeSucceeded
+	case m.exit != nil && !m.asked && m.exit.OK():
+		r.Outcome = messages.OutcomeSucceeded
+	case m.exit != nil && !m.asked:
+		r.Outcome = messages.OutcomePayloadFailed
+	default:
+		r.Outcome = messages.OutcomeCanceled
+	}
+	if m.finish == messages.FinishMaxRuntime && r.Outcome == messages.OutcomeCanceled {
+		r.Reason = "not converged within the maximum run time"
+	}
+	switch {
+	case m.left != nil:
+		r.LeftBehind = m.left.Error()
+	case m.trace == messages.TraceSession:
+		r.LeftBehind = "a session; it ends and cleans up by itself after its orphan timeout"
+	case m.trace == messages.TraceDirectory:
+		r.LeftBehind = "a session directory"
+	}
+	return r
+}

@@ -1,0 +1,156 @@
+// Package sftp is the actor of steps 2, 3 and, where no shim is alive to do it, 8: the session directory, the copies
+// in it and in the cache, and their removal.
+//
+// It lives at most as long as the connection in its props, answers only to its parent, the host actor, and never
+// touches anything outside the base directory. A failure is a panic with a fault.
+package sftp
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/restart"
+	"github.com/mgmt-remote/mgmt-remote/internal/transfer"
+	"github.com/mgmt-remote/mgmt-remote/internal/worker"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// progressEvery bounds how often CopyProgressed is sent.
+const progressEvery = 250 * time.Millisecond
+
+// Config is what one sftp actor is for. The connection is the host actor's, which closes it.
+type Config struct {
+	Conn    transfer.Conn
+	Session transfer.Session
+	Copy    transfer.CopyRequest // Progress is the actor's own
+}
+
+// Props makes the actor's props.
+func Props(cfg Config) *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor { return &sftpActor{cfg: cfg} }, actor.WithReceiverMiddleware(restart.Capture))
+}
+
+type sftpActor struct {
+	cfg    Config
+	work   *worker.Group
+	client *transfer.Client // open between steps 2 and 3
+}
+
+// made is what step 2's work returns. It is closed by the worker group where nobody takes it any more.
+type made struct {
+	client *transfer.Client
+	dir    string
+}
+
+func (m made) Close() error { return m.client.Close() }
+
+func (a *sftpActor) Receive(ctx actor.Context) {
+	switch ctx.Message().(type) {
+	case *actor.Started:
+		a.work = worker.New(ctx)
+		return
+	case *actor.Restarting, *actor.Stopping:
+		a.release()
+		return
+	}
+	message, ok := a.work.TakeOrFail(ctx.Message())
+	if !ok {
+		return
+	}
+	switch m := message.(type) {
+	case messages.MakeDirectory:
+		a.work.Go(a.makeDirectory)
+	case made:
+		a.client = m.client
+		ctx.Send(ctx.Parent(), messages.DirectoryMade{Dir: m.dir})
+	case messages.Copy:
+		client := a.client
+		a.client = nil // the work closes it
+		a.work.Go(func(ctx context.Context) any { return a.copy(ctx, client) })
+	case messages.CopyProgressed, messages.Copied, messages.SessionRemoved:
+		ctx.Send(ctx.Parent(), m)
+	case messages.RemoveSession:
+		a.remove(ctx)
+	}
+}
+
+func (a *sftpActor) makeDirectory(ctx context.Context) any {
+	client, err := transfer.Open(ctx, a.cfg.Conn)
+	if err != nil {
+		return err
+	}
+	dir, err := client.MakeSession(ctx, a.cfg.Session)
+	if err != nil {
+		return errors.Join(err, client.Close())
+	}
+	return made{client: client, dir: dir}
+}
+
+// copy does step 3 in one SFTP session and, once that is closed, one exec: so that hosts with MaxSessions 1 can do it.
+func (a *sftpActor) copy(ctx context.Context, client *transfer.Client) any {
+	if client == nil { // a restarted actor: step 2 was its predecessor's
+		result := a.makeDirectory(ctx)
+		again, ok := result.(made)
+		if !ok {
+			return result
+		}
+		client = again.client
+	}
+	request := a.cfg.Copy
+	request.Progress = a.progress()
+	result, err := client.Copy(ctx, request)
+	if closeErr := client.Close(); err == nil && closeErr != nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if err := transfer.Finish(ctx, a.cfg.Conn, result.Pending); err != nil {
+		return err
+	}
+	return messages.Copied{Sent: result.Sent, Skipped: result.Skipped}
+}
+
+// progress tells the actor how far the copy is, a few times a second.
+func (a *sftpActor) progress() func(sent, total int64) {
+	group, epoch := a.work, a.work.Epoch()
+	var last time.Time
+	return func(sent, total int64) {
+		if now := time.Now(); sent == total || now.Sub(last) >= progressEvery {
+			last = now
+			group.Tell(epoch, messages.CopyProgressed{Sent: sent, Total: total})
+		}
+	}
+}
+
+// remove gives up what is in flight, waits for its end so that nothing is written behind the removal, and removes.
+func (a *sftpActor) remove(ctx actor.Context) {
+	old, client := a.work, a.client
+	a.client = nil
+	old.Cancel()
+	a.work = worker.New(ctx)
+	a.work.Go(func(ctx context.Context) any {
+		old.Wait()
+		if client != nil {
+			// What the client still had open does not matter for a directory that goes away.
+			_ = client.Close()
+		}
+		if err := transfer.Remove(ctx, a.cfg.Conn, a.cfg.Session, transfer.RemoveOptions{}); err != nil {
+			return err
+		}
+		return messages.SessionRemoved{}
+	})
+}
+
+// release gives everything back; it is called on restart and stop alike and never panics.
+func (a *sftpActor) release() {
+	a.work.Cancel()
+	if client := a.client; client != nil {
+		a.client = nil
+		// Closing may wait for the connection, and a turn must not.
+		go func() { _ = client.Close() }()
+	}
+}

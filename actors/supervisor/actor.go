@@ -1,0 +1,308 @@
+// Package supervisor is the actor of a fleet: it holds the wanted hosts against the host actors that there are.
+//
+// It admits hosts within the bounds that were set, hands out permits for what all hosts share, decides with the restart
+// policy what follows a host's failure, makes sure that every stop has an end, and sums up the result. It never touches
+// a connection and knows of a host only its name and what the host actor tells.
+package supervisor
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/restart"
+	"github.com/mgmt-remote/mgmt-remote/internal/worker"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// Patience is how long a stop of each level may take before the next level is asked for. After StopLeave's the host
+// actor is ended without a further word to the host.
+type Patience struct{ Finish, Now, Leave time.Duration }
+
+// DefaultPatience lets a payload have its own deadlines (SIGINT and SIGTERM, see package host) and a slow link some time.
+var DefaultPatience = Patience{Finish: 45 * time.Second, Now: 20 * time.Second, Leave: 5 * time.Second}
+
+// Config is what a supervisor is for.
+type Config struct {
+	Run string
+	// Host makes the props of a host's actor. It is called in the supervisor's turns.
+	Host func(name string) *actor.Props
+	// Converge makes the props of the converge actor; nil means that nothing watches for convergence.
+	Converge func() *actor.Props
+	// Observe gets every event, in the supervisor's turns: it must not block.
+	Observe func(messages.Event)
+
+	Policy         restart.Policy
+	MaxConnections int           // hosts at work at the same time; 0 = all
+	MaxHandshakes  int           // key exchanges in flight; 0 = DefaultHandshakes
+	MaxUploads     int           // uploads in flight; 0 = DefaultUploads
+	MaxRuntime     time.Duration // of the whole run; 0 = unbounded
+	Patience       Patience      // zero = DefaultPatience
+	Logger         *slog.Logger
+}
+
+// The bounds of what is in flight at the same time where none are set: enough to keep an initiator busy, few enough
+// that a fleet that comes back at once is taken in an orderly way.
+const (
+	DefaultHandshakes = 64
+	DefaultUploads    = 16
+)
+
+// Props makes the actor's props.
+func Props(cfg Config) *actor.Props {
+	if cfg.Patience == (Patience{}) {
+		cfg.Patience = DefaultPatience
+	}
+	if cfg.MaxHandshakes <= 0 {
+		cfg.MaxHandshakes = DefaultHandshakes
+	}
+	if cfg.MaxUploads <= 0 {
+		cfg.MaxUploads = DefaultUploads
+	}
+	return actor.PropsFromProducer(func() actor.Actor { return newSupervisor(cfg) }, actor.WithReceiverMiddleware(restart.Capture))
+}
+
+type supervisor struct {
+	cfg      Config
+	root     *actor.RootContext // sends also where no actor.Context is at hand
+	work     *worker.Group
+	converge *actor.PID
+	hosts    map[string]*host
+	byPID    map[string]*host
+	queue    []*host // wanted, not admitted yet
+	active   int
+	permits  map[messages.PermitKind]*pool
+
+	began     time.Time
+	complete  bool // no more hosts will be added
+	finished  bool // RunFinished was published
+	stop      messages.StopLevel
+	finish    messages.FinishReason
+	converged bool
+	results   []messages.Result
+}
+
+// host is what the supervisor knows of one host.
+type host struct {
+	name    string
+	pid     *actor.PID // nil until admitted
+	tracker *restart.Tracker
+	epoch   uint64
+	attempt int
+	began   time.Time
+	carry   messages.Carry
+	state   string
+	stop    messages.StopLevel
+	finish  messages.FinishReason
+	done    bool
+}
+
+type (
+	// impatient: a host's stop took longer than its level may.
+	impatient struct {
+		host  string
+		level messages.StopLevel
+	}
+	runtimeEnd struct{}
+)
+
+func newSupervisor(cfg Config) *supervisor {
+	return &supervisor{
+		cfg: cfg, hosts: map[string]*host{}, byPID: map[string]*host{},
+		permits: map[messages.PermitKind]*pool{
+			messages.PermitHandshake: newPool(cfg.MaxHandshakes), messages.PermitUpload: newPool(cfg.MaxUploads),
+		},
+	}
+}
+
+func (s *supervisor) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.started(ctx)
+		return
+	case *actor.Restarting, *actor.Stopping:
+		s.work.Cancel()
+		return
+	case *actor.Terminated:
+		s.terminated(ctx, m.Who)
+		return
+	case messages.GetStatus:
+		ctx.Respond(s.status())
+		return
+	}
+	message, ok := s.work.TakeOrFail(ctx.Message())
+	if !ok {
+		return
+	}
+	switch m := message.(type) {
+	case messages.AddHost:
+		s.add(ctx, m.Host)
+	case messages.RemoveHost:
+		s.ask(m.Host, messages.StopFinish)
+	case messages.NoMoreHosts:
+		s.complete = true
+		s.maybeFinish()
+	case messages.StopRun:
+		s.stopRun(ctx, m.Level)
+	case messages.FinishRun:
+		s.finishRun(ctx, m.Reason)
+	case runtimeEnd:
+		s.finishRun(ctx, messages.FinishMaxRuntime)
+	case impatient:
+		s.impatient(ctx, m)
+	case messages.AskPermit:
+		s.askPermit(m)
+	case messages.ReturnPermit:
+		s.returnPermit(m.Kind, m.Host)
+	case messages.Carried:
+		if h := s.hosts[m.Host]; h != nil {
+			h.carry = m.Carry
+		}
+	case messages.HostDone:
+		s.done(ctx, m.Result)
+	case messages.GroupConverged:
+		s.converged = true
+		s.cfg.Observe(messages.Converged{At: time.Now(), Members: m.Members, For: m.For})
+		s.finishRun(ctx, messages.FinishConverged)
+	case messages.HostConverged:
+		s.cfg.Observe(messages.Converged{At: time.Now(), Host: m.Host, Members: 1, For: m.For})
+		s.finishHost(m.Host, messages.FinishConverged)
+	case messages.QuietChanged:
+		s.cfg.Observe(messages.QuietReported{At: time.Now(), Host: m.Host, Quiet: m.Quiet})
+	case messages.ReportQuiet:
+		s.tellConverge(m)
+	case messages.Event:
+		s.event(m)
+	}
+}
+
+func (s *supervisor) started(ctx actor.Context) {
+	s.root, s.work, s.began = ctx.ActorSystem().Root, worker.New(ctx), time.Now()
+	if s.cfg.Converge != nil {
+		s.converge = ctx.Spawn(s.cfg.Converge())
+	}
+	if s.cfg.MaxRuntime > 0 {
+		s.work.After(s.cfg.MaxRuntime, runtimeEnd{})
+	}
+}
+
+func (s *supervisor) tellConverge(message any) {
+	if s.converge != nil {
+		s.root.Send(s.converge, message)
+	}
+}
+
+// event passes on what a host actor observed and takes from it what the supervisor needs itself.
+func (s *supervisor) event(event messages.Event) {
+	if m, ok := event.(messages.StateChanged); ok {
+		h := s.hosts[m.Host]
+		if h == nil || h.done {
+			return
+		}
+		h.state = m.State
+		s.tellConverge(messages.ReportState{Host: m.Host, State: m.State})
+	}
+	if m, ok := event.(messages.PayloadStarted); ok {
+		if h := s.hosts[m.Host]; h != nil {
+			h.tracker.Well(time.Now())
+			// A host that was given up by the others for a while is one of them again.
+			s.tellConverge(messages.JoinGroup{Host: m.Host})
+			s.tellConverge(messages.HostAttached{Host: m.Host, Epoch: m.Epoch})
+		}
+	}
+	s.cfg.Observe(event)
+}
+
+func (s *supervisor) add(ctx actor.Context, name string) {
+	if _, ok := s.hosts[name]; ok {
+		return
+	}
+	h := &host{name: name, tracker: restart.NewTracker(s.cfg.Policy, rand.Float64), stop: s.stop, finish: s.finish}
+	s.hosts[name] = h
+	s.tellConverge(messages.JoinGroup{Host: name})
+	s.queue = append(s.queue, h)
+	s.admit(ctx)
+}
+
+// admit starts host actors as far as the bound allows.
+func (s *supervisor) admit(ctx actor.Context) {
+	for len(s.queue) > 0 && (s.cfg.MaxConnections <= 0 || s.active < s.cfg.MaxConnections) {
+		h := s.queue[0]
+		s.queue = s.queue[1:]
+		if h.stop != messages.StopNone {
+			s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled})
+			continue
+		}
+		pid, err := ctx.SpawnNamed(s.cfg.Host(h.name), "host/"+h.name)
+		if err != nil {
+			s.conclude(h, failed(fault.Wrap(fault.Bug, "start the host's actor", err)))
+			continue
+		}
+		h.pid, h.began = pid, time.Now()
+		s.byPID[pid.Id] = h
+		s.active++
+		ctx.Watch(pid)
+		s.begin(h, 0, nil)
+	}
+}
+
+// begin sends the first message of every instance, the first like all later ones.
+func (s *supervisor) begin(h *host, delay time.Duration, last *fault.Fault) {
+	h.epoch++
+	h.attempt++
+	s.root.Send(h.pid, messages.Begin{
+		Epoch: h.epoch, Attempt: h.attempt, Delay: delay, Stop: h.stop, Finish: h.finish, Began: h.began, Last: last, Carry: h.carry,
+	})
+}
+
+// HandleFailure implements actor.SupervisorStrategy; protoactor calls it in the supervisor's own turn.
+func (s *supervisor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+	f := restart.FaultOf(reason)
+	h := s.byPID[child.Id]
+	if h == nil || h.done {
+		if s.converge != nil && child.Equal(s.converge) {
+			s.convergeFailed(self, child, f)
+			return
+		}
+		self.StopChildren(child)
+		return
+	}
+	now := time.Now()
+	d := h.tracker.Failed(f.Kind, now)
+	s.cfg.Observe(messages.HostTroubled{
+		At: now, Host: h.name, Epoch: h.epoch, Attempt: h.attempt, Kind: f.Kind, Reason: f.Error(), Retry: d.Restart, RetryIn: d.Delay,
+	})
+	s.dropPermits(h.name)
+	s.tellConverge(messages.HostDetached{Host: h.name})
+	if !d.Restart {
+		self.StopChildren(child)
+		s.conclude(h, s.givenUp(h, f, d.Why))
+		return
+	}
+	if f.Kind == fault.Unreachable {
+		// The others don't wait for it; it joins again when its payload runs.
+		s.tellConverge(messages.LeaveGroup{Host: h.name})
+	}
+	self.RestartChildren(child)
+	s.begin(h, d.Delay, f)
+}
+
+// convergeFailed restarts the converge actor and tells it its members again.
+func (s *supervisor) convergeFailed(self actor.Supervisor, child *actor.PID, f *fault.Fault) {
+	s.cfg.Logger.Error("the converge actor failed and is restarted", "error", f)
+	self.RestartChildren(child)
+	for _, h := range s.hosts {
+		if !h.done {
+			s.root.Send(child, messages.JoinGroup{Host: h.name})
+			if h.state == runningState {
+				s.root.Send(child, messages.HostAttached{Host: h.name, Epoch: h.epoch})
+			}
+		}
+	}
+}
+
+// runningState is the name of the host actor's state in which its session is held; see package lifecycle.
+const runningState = "Running"

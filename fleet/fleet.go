@@ -1,0 +1,210 @@
+// Package fleet runs a payload on a fleet of machines over SSH with nothing installed on them. It is what the
+// mgmt-remote command is made of, for programs that want the same inside:
+//
+//	f, err := fleet.New(fleet.Options{
+//		Hosts:   []fleet.Host{{Name: "web1", Addr: "192.0.2.7", User: "root"}},
+//		Payload: fleet.Payload{Command: []string{"uname", "-a"}},
+//		Observe: func(e messages.Event) { fmt.Printf("%T %+v\n", e, e) },
+//	})
+//	…
+//	report, err := f.Run(ctx)
+//
+// A Fleet is used once. New checks everything that can be checked without a connection; Run holds the etcd, the gateway
+// and the actors, and returns when every host is done. The package keeps no global state.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/payload"
+	"github.com/mgmt-remote/mgmt-remote/internal/probe"
+	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
+	"github.com/mgmt-remote/mgmt-remote/internal/wire"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// Fleet is one run over a fleet. Run is called once; the other methods may be called from any goroutine while it runs.
+type Fleet struct {
+	opts    Options
+	auth    *sshconn.Auth
+	dialer  *sshconn.Dialer
+	payload *payload.Payload
+
+	mu         sync.Mutex
+	hosts      map[string]Host // by name; only grows
+	root       *actor.RootContext
+	supervisor *actor.PID // nil before and after Run
+	pending    messages.StopLevel
+}
+
+// Report is how a run ended.
+type Report struct {
+	Run       string
+	Took      time.Duration
+	Converged bool // the group did
+	Results   []messages.Result
+}
+
+// New checks the options and reads the keys; it makes no connection. Close the fleet also where Run is never called.
+func New(opts Options) (*Fleet, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Observe == nil {
+		opts.Observe = func(messages.Event) {}
+	}
+	f := &Fleet{opts: opts, hosts: map[string]Host{}}
+	if err := f.prepare(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	for _, h := range opts.Hosts {
+		if _, err := f.register(h); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return f, nil
+}
+
+func (f *Fleet) prepare() error {
+	o := f.opts.SSH
+	policy := sshconn.Strict
+	switch o.HostKeys {
+	case HostKeysStrict, "":
+	case HostKeysAcceptNew:
+		policy = sshconn.AcceptNew
+	case HostKeysInsecure:
+		policy = sshconn.Insecure
+	default:
+		return fmt.Errorf("unknown host key policy %q: use strict, accept-new or insecure", o.HostKeys)
+	}
+	hostKeys, err := sshconn.NewHostKeys(sshconn.HostKeyOptions{Policy: policy, Files: o.KnownHosts})
+	if err != nil {
+		return err
+	}
+	auth := sshconn.AuthOptions{Identities: o.Identities, AgentSocket: o.AgentSocket, AskPassword: o.AskPassword, Interactive: o.Interactive}
+	if o.Prompter != nil {
+		auth.Prompter = prompter{o.Prompter}
+	}
+	if f.auth, err = sshconn.NewAuth(auth); err != nil {
+		return err
+	}
+	f.dialer, err = sshconn.NewDialer(sshconn.Options{
+		ConnectTimeout: o.ConnectTimeout, ChannelTimeout: o.ChannelTimeout,
+		KeepaliveInterval: o.KeepaliveInterval, KeepaliveCount: o.KeepaliveCount,
+		HostKeys: hostKeys, Auth: f.auth, NetDial: o.NetDial, Logger: f.opts.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	p := f.opts.Payload
+	spec := payload.Options{
+		Kind: payload.Graph, Argv: p.Command, Env: p.Env, Binary: p.Binary, Noop: p.Noop,
+		Endpoint: wire.EndpointUnix, OrphanTimeout: f.opts.OrphanTimeout, OutputCap: f.opts.OutputCap, NoCache: f.opts.NoCache,
+	}
+	if len(p.Command) > 0 {
+		spec.Kind = payload.Command
+	}
+	if p.TCP {
+		spec.Endpoint = wire.EndpointTCP
+	}
+	f.payload, err = payload.New(spec)
+	return err
+}
+
+// prompter gives a public Prompter's answers the type that is never printed.
+type prompter struct{ Prompter }
+
+func (p prompter) Secret(ctx context.Context, prompt string) (inventory.Secret, error) {
+	s, err := p.Prompter.Secret(ctx, prompt)
+	return inventory.Secret(s), err
+}
+
+// Add brings a host into a run that goes on. A name that is there already is an error. It may be called before Run.
+func (f *Fleet) Add(h Host) error {
+	name, err := f.register(h)
+	if err != nil {
+		return err
+	}
+	f.tell(messages.AddHost{Host: name})
+	return nil
+}
+
+// Remove takes a host out of the run: its payload is finished and everything cleaned up. It does not wait.
+func (f *Fleet) Remove(name string) { f.tell(messages.RemoveHost{Host: name}) }
+
+// Stop asks for the end of the run; a higher level asks harder. It does not wait: Run returns when it is done.
+func (f *Fleet) Stop(level messages.StopLevel) {
+	f.mu.Lock()
+	f.pending = max(f.pending, level)
+	f.mu.Unlock()
+	f.tell(messages.StopRun{Level: level})
+}
+
+func (f *Fleet) tell(message any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.supervisor != nil {
+		f.root.Send(f.supervisor, message)
+	}
+}
+
+// register checks a host and keeps it; the supervisor knows hosts by name only.
+func (f *Fleet) register(h Host) (string, error) {
+	if h.Port == 0 {
+		h.Port = 22
+	}
+	if err := inventory.ValidName(h.Name); err != nil {
+		return "", err
+	}
+	if h.Addr == "" {
+		return "", fmt.Errorf("host %s has no address", h.Name)
+	}
+	if h.Port < 1 || h.Port > 65535 {
+		return "", fmt.Errorf("host %s: port %d is not between 1 and 65535", h.Name, h.Port)
+	}
+	if h.Prefix != "" {
+		if err := probe.ValidPath(h.Prefix); err != nil {
+			return "", fmt.Errorf("host %s: prefix %w", h.Name, err)
+		}
+	}
+	if len(f.opts.Payload.Command) == 0 && h.Definition == nil {
+		return "", fmt.Errorf("host %s has neither a graph definition nor a command to run", h.Name)
+	}
+	if err := f.auth.CheckMethods(inventoryHost(h)); err != nil {
+		return "", fault.Wrap(fault.Denied, "connect", err).WithHost(h.Name)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.hosts[h.Name]; ok {
+		return "", fmt.Errorf("host %s is named twice", h.Name)
+	}
+	f.hosts[h.Name] = h
+	return h.Name, nil
+}
+
+func inventoryHost(h Host) inventory.Host {
+	return inventory.Host{
+		Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: inventory.Secret(h.Password), Prefix: h.Prefix,
+	}
+}
+
+// Close gives back what New opened. It is called after Run has returned, or instead of Run.
+func (f *Fleet) Close() error {
+	var errs []error
+	if f.payload != nil {
+		errs = append(errs, f.payload.Close())
+	}
+	if f.auth != nil {
+		errs = append(errs, f.auth.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,103 @@
+package fleet
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/mgmt-remote/mgmt-remote/actors/host"
+	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// Host is one remote machine. Zero values mean the defaults: port 22, the current user.
+type Host struct {
+	Name       string // unique in the run: letters, digits and .-_ , at most 63
+	Addr       string // host name or IP address, without brackets
+	Port       int
+	User       string
+	Password   string // only where there is no other way; it is never shown or stored
+	Prefix     string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
+	Definition []byte // of the graph payload
+}
+
+// Payload is what every host of the fleet runs: a graph definition where Command is empty, else a command.
+type Payload struct {
+	// Command is a program and its arguments. They are templates over .Host .Run .Dir .Endpoint .OS .Arch .User .Home.
+	Command []string
+	Env     []string // KEY=VALUE, templates as well
+	Binary  string   // a local file that is copied and run instead of Command[0]
+	Noop    bool     // graph: change nothing, say what would be changed
+	TCP     bool     // the etcd endpoint of the payload is 127.0.0.1:PORT instead of a Unix socket
+}
+
+// HostKeys says what is done about host keys.
+type HostKeys string
+
+// The policies, as ssh_config's StrictHostKeyChecking has them.
+const (
+	HostKeysStrict    HostKeys = "strict"     // the default: a key that isn't known is refused
+	HostKeysAcceptNew HostKeys = "accept-new" // one of a new host is remembered, a changed one refused
+	HostKeysInsecure  HostKeys = "insecure"   // anything goes
+)
+
+// SSH says how to connect. Zero values mean the defaults.
+type SSH struct {
+	ConnectTimeout    time.Duration // one attempt: dial, key exchange and authentication
+	ChannelTimeout    time.Duration
+	KeepaliveInterval time.Duration
+	KeepaliveCount    int
+
+	HostKeys   HostKeys
+	KnownHosts []string // files; nil = ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts
+
+	Identities  []string // private key files; nil = the usual ones in ~/.ssh
+	AgentSocket string   // "" = no agent
+	AskPassword bool     // ask once for a password for all hosts
+	Interactive bool     // ask for a host's password when nothing else worked
+	Prompter    Prompter // whom to ask; nil = nobody
+
+	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = the network
+}
+
+// Prompter asks a person for a secret.
+type Prompter interface {
+	Secret(ctx context.Context, prompt string) (string, error)
+}
+
+// Options say what a fleet does. The zero value of each field is usable, but there must be hosts sooner or later.
+type Options struct {
+	Hosts   []Host
+	Payload Payload
+	SSH     SSH
+
+	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, < 0 = for ever
+	MaxConnections   int           // hosts at work at the same time; 0 = all. Fewer than hosts: each ends on its own convergence
+	ConvergedTimeout time.Duration // end the run when all are quiet for so long; 0 = run until the payloads end
+	MaxRuntime       time.Duration // 0 = unbounded
+	OrphanTimeout    time.Duration // how long a session lives without us; 0 = 30 minutes, < 0 = for ever
+	OutputCap        int64         // bytes of output kept on a host that nobody reads; 0 = 64 MiB
+	NoCache          bool          // leave nothing at all on the hosts
+	KeepState        bool          // keep the run's state and output on this machine after a finished run
+
+	EtcdEndpoints []string    // an etcd of your own; nil = one in this process
+	EtcdTLS       *tls.Config // for EtcdEndpoints
+
+	StateDir  string              // the directory of all runs' states; "" = $XDG_STATE_HOME/mgmt-remote/runs
+	Deadlines host.Deadlines      // of the payloads' end and of the steps; zero = the defaults
+	Patience  supervisor.Patience // with hosts that are to stop; zero = the defaults
+
+	// Observe gets every event, output too, one at a time from one goroutine. Output is paced by it: a host whose output
+	// is not taken is told to hold it back.
+	Observe func(messages.Event)
+	// System is the actor system to spawn into; nil = one of the fleet's own.
+	System *actor.ActorSystem
+	Logger *slog.Logger
+}
+
+// DefaultRetryFor is how long a host that can't be reached is tried.
+const DefaultRetryFor = time.Minute

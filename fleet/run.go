@@ -1,0 +1,192 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/mgmt-remote/mgmt-remote/actors/converge"
+	"github.com/mgmt-remote/mgmt-remote/actors/host"
+	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
+	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/gateway"
+	"github.com/mgmt-remote/mgmt-remote/internal/quiet"
+	"github.com/mgmt-remote/mgmt-remote/internal/restart"
+	"github.com/mgmt-remote/mgmt-remote/internal/store"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// Run does the run and returns when every host is done. The end of ctx asks for StopFinish; Stop asks for more. The
+// error is about this machine (state directory, etcd); what happened to hosts is in the report.
+func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
+	run, err := store.OpenRun(store.RunOptions{Root: f.opts.StateDir})
+	if err != nil {
+		return Report{}, err
+	}
+	r := &running{fleet: f, run: run}
+	defer func() { err = errors.Join(err, r.end(report)) }()
+	report.Run = run.ID()
+	if err := r.open(ctx); err != nil {
+		return report, err
+	}
+	return r.drive(ctx)
+}
+
+// running is what exists while a run does. Each part is closed by end, in the opposite order of their beginnings.
+type running struct {
+	fleet   *Fleet
+	run     *store.Run
+	etcd    *store.Etcd
+	gateway *gateway.Gateway
+	outputs *outputs
+	events  *dispatcher
+	system  *actor.ActorSystem // only where it is our own
+}
+
+func (r *running) open(ctx context.Context) (err error) {
+	o := r.fleet.opts
+	if len(o.EtcdEndpoints) > 0 {
+		r.etcd, err = store.DialEtcd(ctx, store.DialOptions{Endpoints: o.EtcdEndpoints, TLS: o.EtcdTLS, Logger: o.Logger})
+	} else {
+		r.etcd, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: r.run.EtcdDir(), Logger: o.Logger})
+	}
+	if err != nil {
+		return err
+	}
+	r.gateway, err = gateway.New(gateway.Options{Etcd: r.etcd, Run: r.run.ID(), Logger: o.Logger})
+	return err
+}
+
+// drive spawns the actors and waits for the end of the run.
+func (r *running) drive(ctx context.Context) (Report, error) {
+	f := r.fleet
+	finished := make(chan messages.RunFinished, 1)
+	r.events = newDispatcher(func(event messages.Event) {
+		f.opts.Observe(event)
+		if e, ok := event.(messages.RunFinished); ok {
+			finished <- e
+		}
+	})
+	r.outputs = &outputs{run: r.run, events: r.events, open: map[string]*output{}}
+	system := f.opts.System
+	if system == nil {
+		system = newSystem(f.opts.Logger)
+		r.system = system
+	}
+	r.start(system)
+	defer r.stop(system)
+	select {
+	case e := <-finished:
+		return report(e), nil
+	case <-ctx.Done():
+		f.Stop(messages.StopFinish)
+		return report(<-finished), nil
+	case <-r.etcd.Failed():
+		f.Stop(messages.StopFinish)
+		return report(<-finished), fault.New(fault.Environment, "etcd", "the embedded etcd ended by itself").
+			WithRemedy("look for a full disk below %s", r.run.Dir())
+	}
+}
+
+func report(e messages.RunFinished) Report {
+	return Report{Run: e.Run, Took: e.Took, Converged: e.Converged, Results: e.Results}
+}
+
+// start spawns the supervisor and gives it the hosts that are known by now.
+func (r *running) start(system *actor.ActorSystem) {
+	f := r.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	names := make([]string, 0, len(f.hosts))
+	for name := range f.hosts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	r.events.post(messages.RunStarted{At: now(), Run: r.run.ID(), Hosts: names})
+	f.root = system.Root
+	f.supervisor = f.root.SpawnPrefix(supervisor.Props(r.supervision(len(names))), "fleet-"+r.run.ID())
+	for _, name := range names {
+		f.root.Send(f.supervisor, messages.AddHost{Host: name})
+	}
+	if f.pending != messages.StopNone {
+		f.root.Send(f.supervisor, messages.StopRun{Level: f.pending})
+	}
+	f.root.Send(f.supervisor, messages.NoMoreHosts{})
+}
+
+func (r *running) supervision(hosts int) supervisor.Config {
+	o := r.fleet.opts
+	retry := o.RetryFor
+	switch {
+	case retry == 0:
+		retry = DefaultRetryFor
+	case retry < 0:
+		retry = 0 // for ever, in the policy's words
+	}
+	mode := converge.Group
+	if o.MaxConnections > 0 && o.MaxConnections < hosts {
+		mode = converge.Host
+	}
+	return supervisor.Config{
+		Run:  r.run.ID(),
+		Host: r.hostProps,
+		Converge: func() *actor.Props {
+			return converge.Props(converge.Config{
+				Run: r.run.ID(), Mode: mode, Timeout: o.ConvergedTimeout, Logger: o.Logger,
+				Store: quiet.Store{Client: r.etcd.Client(), Run: r.run.ID()},
+			})
+		},
+		Observe: r.events.post, Policy: restart.Default(retry), MaxConnections: o.MaxConnections,
+		MaxRuntime: o.MaxRuntime, Patience: o.Patience, Logger: o.Logger,
+	}
+}
+
+func (r *running) hostProps(name string) *actor.Props {
+	f := r.fleet
+	f.mu.Lock()
+	h := f.hosts[name]
+	f.mu.Unlock()
+	return host.Props(host.Config{
+		Run: r.run.ID(), Host: inventoryHost(h), Definition: h.Definition, Payload: f.payload, Dialer: f.dialer,
+		Gateway: r.gateway, Ledger: r.run, Output: r.outputs.of(name), Deadlines: f.opts.Deadlines,
+	})
+}
+
+// stop ends the supervisor and with it all actors, and waits for that.
+func (r *running) stop(system *actor.ActorSystem) {
+	f := r.fleet
+	f.mu.Lock()
+	pid := f.supervisor
+	f.supervisor = nil
+	f.mu.Unlock()
+	// Poisoning can only fail by its own time-out; the actors end with the process then.
+	_ = system.Root.StopFuture(pid).Wait()
+}
+
+// end closes what was opened. The state of a run that left nothing anywhere is removed, unless it is to be kept.
+func (r *running) end(report Report) error {
+	var errs []error
+	if r.system != nil {
+		r.system.Shutdown()
+	}
+	if r.events != nil {
+		r.events.close()
+	}
+	if r.outputs != nil {
+		errs = append(errs, r.outputs.close())
+	}
+	if r.gateway != nil {
+		errs = append(errs, r.gateway.Close())
+	}
+	if r.etcd != nil {
+		errs = append(errs, r.etcd.Close())
+	}
+	if r.fleet.opts.KeepState || slices.ContainsFunc(report.Results, func(m messages.Result) bool { return m.LeftBehind != "" }) {
+		errs = append(errs, r.run.Close())
+	} else {
+		errs = append(errs, r.run.Remove())
+	}
+	return errors.Join(errs...)
+}
