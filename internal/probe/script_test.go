@@ -169,7 +169,8 @@ func shimRecord(t *testing.T, pid int, start string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return `{"version":1,"pid":` + strconv.Itoa(pid) + `,"start":"` + start + `","boot_id":"` + strings.TrimSpace(string(boot)) + `","x":"\"pid\":1"}` + "\n"
+	return `{"pid":` + strconv.Itoa(pid) + `,"start":"` + start + `","boot_id":"` + strings.TrimSpace(string(boot)) +
+		`","argv0":"\"pid\":1","starter":{"pid":1,"start":"1"},"payload":{"pid":1,"start":"1"}}` + "\n"
 }
 
 func startOf(t *testing.T, pid int) string {

@@ -25,10 +25,10 @@ type Blob struct {
 	closed chan struct{}
 	once   sync.Once
 
-	pack sync.Mutex // held while compressing
-	done bool       // the compressed form was made, or found not to pay
-	gz   *os.File   // unlinked; nil if compression does not pay
-	size int64      // of gz
+	pack   sync.Mutex // held while compressing
+	packed int        // how often that was done: once, unless it failed or was canceled
+	gz     *os.File   // unlinked; nil if compression does not pay
+	size   int64      // of gz
 }
 
 // OpenBlob opens and hashes a file. The caller closes the blob after the last copy. The file must not change meanwhile: hosts would refuse
@@ -109,7 +109,7 @@ func (b *Blob) wire(ctx context.Context, compress bool) (r *io.SectionReader, gz
 func (b *Blob) compress(ctx context.Context) error {
 	b.pack.Lock()
 	defer b.pack.Unlock()
-	if b.done {
+	if b.packed > 0 {
 		return nil
 	}
 	select {
@@ -138,7 +138,7 @@ func (b *Blob) compress(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, gz.Close())
 	}
-	b.done = true
+	b.packed++
 	if !pays(size, b.Size) {
 		return gz.Close()
 	}
