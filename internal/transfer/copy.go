@@ -43,7 +43,7 @@ func (c *Client) Copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
 	defer c.guard(ctx)()
 	result, err := c.copy(ctx, r)
 	if err != nil {
-		return CopyResult{}, classify(op, c.full(r.Dir, orCause(ctx, err)))
+		return CopyResult{}, classify(op, orCause(ctx, err))
 	}
 	return result, nil
 }
@@ -193,6 +193,7 @@ func (c *Client) write(name string, r io.Reader, o writeOptions) error {
 		return nil
 	}
 	if !c.link.isCut() {
+		err = c.full(name, err)
 		// If it can't be removed either, the next copy or the end of the session does it.
 		_ = c.sftp.Remove(name)
 	}
@@ -219,8 +220,8 @@ func (c *Client) fill(f *sftp.File, r io.Reader, o writeOptions) error {
 	return nil
 }
 
-// full adds what SFTP does not say: whether a write failed because nothing is left.
-func (c *Client) full(dir string, err error) error {
+// full adds what SFTP does not say: whether a write failed because nothing is left. It looks while the file is still there.
+func (c *Client) full(name string, err error) error {
 	var status *sftp.StatusError
 	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
 		return err
@@ -228,13 +229,13 @@ func (c *Client) full(dir string, err error) error {
 	if _, ok := c.sftp.HasExtension("statvfs@openssh.com"); !ok {
 		return err
 	}
-	vfs, vfsErr := c.sftp.StatVFS(dir)
+	vfs, vfsErr := c.sftp.StatVFS(name)
 	if vfsErr != nil {
 		return err
 	}
 	const little = 1 << 20 // a failed packet of a few hundred KiB fitted no more
 	if free := vfs.Bavail * vfs.Frsize; free < little {
-		return environment("the file system of %s is full (%d KiB left): %w", dir, free>>10, err).
+		return environment("the file system is full (%d KiB left): %w", free>>10, err).
 			WithRemedy("free some space on the host or use --prefix DIR")
 	}
 	return err
