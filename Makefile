@@ -13,7 +13,7 @@ TIMED   := tools/timed.sh
 # The platforms a host may have. The shim of each is embedded into mgmt-remote.
 SHIM_PLATFORMS := linux-amd64 linux-arm64 linux-arm linux-386 darwin-amd64 darwin-arm64 freebsd-amd64
 SHIMS          := $(SHIM_PLATFORMS:%=internal/shimbin/bin/shim-%.gz)
-HOST_PROGRAM   := CGO_ENABLED=0 $(GO) build -trimpath
+HOST_PROGRAM   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 .PHONY: help
 help: ## this text (the default)
@@ -61,16 +61,16 @@ clean: ## removes everything that was built
 	rm -rf bin dist
 	rm -f internal/shimbin/bin/*.gz
 
-# Built without version control stamps: a shim that did not change keeps its hash, and hosts that have it in their
+# Without version control stamps, and with no version of its own: a shim that did not change keeps its hash, and hosts that have it in their
 # cache are not sent it again. GOARM=6 runs on ARMv6 and everything after it.
 .PHONY: shims FORCE
 shims: $(SHIMS)
 
 .PRECIOUS: bin/shims/%
 bin/shims/%: FORCE
-	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOARM=6 \
-	$(HOST_PROGRAM) -buildvcs=false -ldflags '-s -w' -o $@ ./cmd/mgmt-remote-shim
+	@GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOARM=6 \
+	$(HOST_PROGRAM) -ldflags '-s -w' -o $@ ./cmd/mgmt-remote-shim
 
 internal/shimbin/bin/shim-%.gz: bin/shims/%
-	gzip -n -9 <$< >$@.tmp
-	mv $@.tmp $@
+	@if ! gzip -dc $@ 2>/dev/null | cmp -s - $<; then \
+		echo "shim $*"; gzip -n -9 <$< >$@.tmp && mv $@.tmp $@; fi
