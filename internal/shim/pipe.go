@@ -1,0 +1,174 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/wire"
+)
+
+// policy says what a pipe process does where nothing was started yet.
+type policy uint8
+
+const (
+	neverStart policy = iota
+	mayStart
+)
+
+const (
+	// attachWait is how long the daemon gets to answer, or another process to start it. A post-mortem may first have to
+	// end what is left of the payload.
+	attachWait  = 20 * time.Second
+	attachPause = 5 * time.Millisecond
+)
+
+// stdio is the SSH channel.
+type stdio struct{}
+
+func (stdio) Read(p []byte) (int, error)  { return os.Stdin.Read(p) }
+func (stdio) Write(p []byte) (int, error) { return os.Stdout.Write(p) }
+func (stdio) Close() error                { return errors.Join(os.Stdin.Close(), os.Stdout.Close()) }
+
+// pipeMain is start and attach.
+func pipeMain(dir, marker string, p policy) int {
+	// A broken channel shows as the end of stdin or an error on stdout, and the process ends by that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGPIPE)
+	if _, err := fmt.Printf("\n%s\n", marker); err != nil {
+		return complain(err)
+	}
+	conn, err := attach(dir, p)
+	if err != nil {
+		return refuseAttach(err)
+	}
+	done := make(chan error, 2)
+	go func() {
+		_, err := io.Copy(conn, os.Stdin)
+		done <- err
+	}()
+	go func() {
+		_, err := io.Copy(os.Stdout, conn)
+		done <- err
+	}()
+	// The first end ends both: without its initiator nobody needs this process, and without the daemon neither. What was written to the
+	// socket is there for the daemon to read.
+	if err := <-done; err != nil && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		return complain(err)
+	}
+	return 0
+}
+
+// refuseAttach tells the initiator in the daemon's place why there is none.
+func refuseAttach(err error) int {
+	r := &wire.Refused{Reason: wire.Refused_START_FAILED, Text: err.Error()}
+	if errors.Is(err, errNoSession) {
+		r.Reason = wire.Refused_NO_SESSION
+	}
+	if serr := wire.NewConn(stdio{}).Send(&wire.Frame{Kind: &wire.Frame_Refused{Refused: r}}); serr != nil {
+		err = errors.Join(err, serr)
+	}
+	return complain(err)
+}
+
+// attach connects to the session's daemon, and starts the daemon where there is none. The process changes to the session directory, so
+// that the length of its path doesn't matter to sockets.
+func attach(dir string, p policy) (*net.UnixConn, error) {
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
+	if err := os.Chdir(dir); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(attachWait); time.Now().Before(deadline); {
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: controlSocket, Net: "unix"})
+		if err == nil {
+			return conn, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, err
+		}
+		lock, ok, err := tryLock()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %s was removed", errNoSession, dir)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !ok { // somebody has it: the daemon is about to answer, or to end
+			time.Sleep(attachPause)
+			continue
+		}
+		err = startDaemon(dir, p, lock)
+		if cerr := lock.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("the shim that holds %s does not answer", dir)
+}
+
+// startDaemon starts the daemon of dir, which takes over the lock, and returns when it answers.
+func startDaemon(dir string, p policy, lock *os.File) error {
+	if _, err := readSpec(dir); err != nil {
+		return err
+	}
+	_, started, err := loadRecord(dir)
+	if err != nil {
+		return err
+	}
+	if !started && p == neverStart {
+		return fmt.Errorf("%w: nothing was started in %s", errNoSession, dir)
+	}
+	program, err := selfProgram()
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(logPath(dir), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	cmd := exec.Command(program) //nolint:gosec,noctx // ourselves, and it outlives us
+	cmd.Args = append(selfArgs(), serveCommand, dir)
+	cmd.Dir = "/"
+	cmd.Stderr = log // stdin and stdout are /dev/null
+	cmd.ExtraFiles = []*os.File{lock, tell}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	if cerr := tell.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	said, err := io.ReadAll(ready)
+	if err != nil {
+		return err
+	}
+	if len(said) > 0 {
+		return errors.New(string(said))
+	}
+	return nil
+}
+
+// selfArgs is how this program was called up to the shim's own command: with one word, or as a command of mgmt-remote.
+func selfArgs() []string {
+	if len(os.Args) > 1 && os.Args[1] == "shim" {
+		return []string{os.Args[0], "shim"}
+	}
+	return []string{os.Args[0]}
+}

@@ -1,0 +1,166 @@
+package shim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// selfProgram is this program's file, whatever happened to its name since it was started.
+func selfProgram() (string, error) { return "/proc/self/exe", nil }
+
+func bootID() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // no /proc: the initiator's probe tells the same
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// stat is what /proc/PID/stat tells of a process (proc(5)).
+type stat struct {
+	state         byte
+	pgid, session int
+	start         string
+}
+
+func readStat(pid int) (stat, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(data)
+}
+
+func parseStat(data []byte) (stat, error) {
+	// The second field is the program's name in parentheses, with anything in it.
+	i := bytes.LastIndexByte(data, ')')
+	if i < 0 {
+		return stat{}, errors.New("stat without a name")
+	}
+	f := strings.Fields(string(data[i+1:]))
+	if len(f) < 20 {
+		return stat{}, errors.New("stat is too short")
+	}
+	pgid, err1 := strconv.Atoi(f[2])
+	session, err2 := strconv.Atoi(f[3])
+	return stat{state: f[0][0], pgid: pgid, session: session, start: f[19]}, errors.Join(err1, err2)
+}
+
+// startOf returns the start time of a process, "" where it is gone.
+func startOf(pid int) string {
+	st, err := readStat(pid)
+	if err != nil || st.state == 'Z' || st.state == 'X' {
+		return ""
+	}
+	return st.start
+}
+
+// members returns the living processes of the group. The kernel uses no process ID again while it is the ID of a group
+// or a session, so a process that is in both is ours.
+func (g group) members() ([]int, error) {
+	if g.pgid != 0 && errors.Is(unix.Kill(-g.pgid, 0), unix.ESRCH) {
+		return nil, nil
+	}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		st, err := readStat(pid)
+		if err != nil || st.state == 'Z' || st.state == 'X' {
+			continue // gone meanwhile
+		}
+		if st.session == g.session && (g.pgid == 0 || st.pgid == g.pgid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+func (g group) alive() bool {
+	pids, err := g.members()
+	return err == nil && len(pids) > 0
+}
+
+// signal sends sig to every member. A member that is gone meanwhile is none.
+func (g group) signal(sig syscall.Signal) error {
+	pids, err := g.members()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("send %v to process %d: %w", sig, pid, err)
+		}
+	}
+	return nil
+}
+
+// leftover returns the group that a dead shim's payload may have left behind, and whether there can be one.
+func leftover(rec record) (group, bool) {
+	if rec.Starter.PID == 0 || rec.BootID != bootID() {
+		return group{}, false
+	}
+	if start := startOf(rec.Starter.PID); start != "" && start != rec.Starter.Start {
+		return group{}, false // the session's ID was used again: nobody of it is left
+	}
+	return group{pgid: rec.Payload.PID, session: rec.Starter.PID}, true
+}
+
+// adoptOrphans makes this process the parent of all its descendants whose parents end.
+func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// payloadAttr is how the payload is started: in a process group of its own, with a SIGTERM for it when the shim dies. That signal follows
+// the thread that started it, which therefore never ends.
+func payloadAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+}
+
+// waitFor reaps children, the adopted ones too, until pid has ended.
+func waitFor(pid int, status *syscall.WaitStatus, usage *syscall.Rusage) error {
+	for {
+		var st syscall.WaitStatus
+		var ru syscall.Rusage
+		got, err := syscall.Wait4(-1, &st, 0, &ru)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait for process %d: %w", pid, err)
+		case got == pid:
+			*status, *usage = st, ru
+			return nil
+		}
+	}
+}
+
+// reapRest reaps what was adopted until no child is left. After that there can't be a new one.
+func reapRest() {
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+	}
+}
+
+func maxRSSKiB(ru *syscall.Rusage) int64 { return int64(ru.Maxrss) } //nolint:unconvert // 32 bits on some platforms
+
+// lockThread keeps the calling goroutine on its thread for ever: the thread ends with the goroutine.
+func lockThread() { runtime.LockOSThread() }
