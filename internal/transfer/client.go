@@ -43,7 +43,7 @@ func Open(ctx context.Context, conn Conn) (*Client, error) {
 	}
 	said := strings.TrimSpace(ch.StderrTail())
 	if ctx.Err() == nil && fault.KindOf(err) != fault.Lost {
-		return nil, fault.New(fault.Environment, op, "SFTP does not start on the host: %w %s", err, said).
+		return nil, fault.New(fault.Environment, op, "SFTP does not start on the host (it said %q): %w", said, err).
 			WithRemedy("see whether its sftp-server is there and the login shell prints nothing")
 	}
 	return nil, classify(op, err)

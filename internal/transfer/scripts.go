@@ -126,16 +126,24 @@ func ask(ctx context.Context, conn Conn, command, script string) ([]string, erro
 	if err != nil && !errors.As(err, &exit) {
 		return nil, err
 	}
-	_, text, begun := strings.Cut(strings.ReplaceAll(out.buf.String(), "\r\n", "\n"), "\n"+marker+"\n")
-	text, _, ended := strings.Cut(text, marker+"\n")
-	if !begun || !ended {
-		said := strings.Join(strings.Fields(out.buf.String()), " ")
-		if exit != nil {
-			return nil, environment("the login shell printed %.200q instead of an answer: %w", said, exit)
-		}
-		return nil, environment("the login shell printed %.200q instead of an answer", said)
+	if answers, ok := between(marker, out.buf.String()); ok {
+		return answers, nil
 	}
-	return strings.Split(strings.TrimSuffix(text, "\n"), "\n"), nil
+	said := strings.Join(strings.Fields(out.buf.String()), " ")
+	if exit != nil {
+		return nil, environment("the login shell printed %.200q instead of an answer: %w", said, exit)
+	}
+	return nil, environment("the login shell printed %.200q instead of an answer", said)
+}
+
+// between returns the lines between the markers; what stands before and after them is noise of the login shell.
+func between(marker, out string) (lines []string, ok bool) {
+	_, text, begun := strings.Cut(strings.ReplaceAll(out, "\r\n", "\n"), "\n"+marker+"\n")
+	text, _, ended := strings.Cut("\n"+text, "\n"+marker+"\n")
+	if !begun || !ended {
+		return nil, false
+	}
+	return strings.Split(strings.TrimPrefix(text, "\n"), "\n"), true
 }
 
 func wrapAsk(op string, err error) *fault.Fault {

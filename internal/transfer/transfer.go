@@ -58,7 +58,7 @@ type Install struct {
 	Gzip   bool
 }
 
-// RemoveOptions are for later.
+// RemoveOptions has no fields so far: what is empty always goes, what a live shim uses never does.
 type RemoveOptions struct{}
 
 // maxPacket and inFlight give three times the throughput of the library's defaults at a third of the CPU. OpenSSH takes packets up to 256 KiB
