@@ -21,9 +21,6 @@ const maxSocketPath = 104 - 1
 // longestSocket is the longest name of a socket in a session directory: a tunnel's end with a ten-digit epoch.
 const longestSocket = "/etcd.4294967295.sock"
 
-// shortHostLen is the length of a host's directory name once it is shortened; see SessionDir.
-const shortHostLen = 5 + 1 + 10
-
 // BaseDir returns the base directory of the user uid below dir.
 func BaseDir(dir string, uid int) string {
 	if dir == "/" {

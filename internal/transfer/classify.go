@@ -62,8 +62,7 @@ func classify(op string, err error) *fault.Fault {
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.Wrap(fault.Environment, op, err).WithRemedy("see whether something on the host removes files there")
 	case errors.As(err, &status):
-		switch status.FxCode() {
-		case sftp.ErrSSHFxConnectionLost, sftp.ErrSSHFxNoConnection:
+		if code := status.FxCode(); code == sftp.ErrSSHFxConnectionLost || code == sftp.ErrSSHFxNoConnection {
 			return fault.Wrap(fault.Lost, op, err)
 		}
 		return fault.Wrap(fault.Environment, op, err).WithRemedy("the disk or the quota may be full on the host, or the file system read-only")

@@ -175,7 +175,9 @@ func TestPlainServer(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
-	<-served
+	if err := <-served; err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("server: %v", err)
+	}
 	private(t, s.Base)
 }
 
