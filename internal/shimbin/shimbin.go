@@ -190,7 +190,7 @@ func (s *set) unpack(name string) (string, error) {
 		s.dir = dir
 	}
 	path := filepath.Join(s.dir, name)
-	if err := os.WriteFile(path, program, 0o700); err != nil { //nolint:gosec // a program, readable by its owner alone
+	if err := os.WriteFile(path, program, 0o700); err != nil {
 		return "", errors.Join(err, os.Remove(path))
 	}
 	s.unpacked[name] = path
