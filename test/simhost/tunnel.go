@@ -83,9 +83,11 @@ func (c *connection) openForwarded(socket string) (net.Conn, error) {
 }
 
 // DialTunnel connects to the initiator's end of the newest tunnel, as a payload's etcd client does through the shim.
-// Without a tunnel it waits for one until ctx ends. The result supports CloseWrite unless it goes through a stdio tunnel.
+// Without a tunnel it waits for one until ctx ends. A refusal is tried again for a second: the client of a forward takes
+// connections only after it has read the answer to its request. The result supports CloseWrite unless it goes through a stdio tunnel.
 func (h *Host) DialTunnel(ctx context.Context) (net.Conn, error) {
-	for {
+	const again, attempts = 10 * time.Millisecond, 100
+	for refusals := 0; ; {
 		h.mu.Lock()
 		next := h.forwarded
 		var newest *forward
@@ -101,7 +103,10 @@ func (h *Host) DialTunnel(ctx context.Context) (net.Conn, error) {
 			}
 			var refused *ssh.OpenChannelError
 			if errors.As(err, &refused) {
-				return nil, err
+				if refusals++; refusals == attempts || !sleep(ctx, again) {
+					return nil, err
+				}
+				continue
 			}
 			h.dropForward(func(f forward) bool { return f.path == newest.path })
 			continue // its connection is gone: wait for the next tunnel
