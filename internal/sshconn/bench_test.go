@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
@@ -24,6 +26,23 @@ func BenchmarkConnectExec(b *testing.B) {
 		c, err := d.Dial(ctx, host)
 		must(b, err)
 		must(b, c.Exec(ctx, Exec{Command: "echo"}))
+		must(b, c.Close())
+	}
+	b.ReportMetric(float64(cpu(b)-began)/float64(time.Millisecond)/float64(b.N), "cpu-ms/op")
+	b.ReportAllocs()
+}
+
+// BenchmarkBare is the same with x/crypto alone: the floor to compare BenchmarkConnectExec with.
+func BenchmarkBare(b *testing.B) {
+	host := otherProcess(b)
+	config := &ssh.ClientConfig{User: host.User, Auth: []ssh.AuthMethod{ssh.Password(goodPassword)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()} //nolint:gosec // our own server
+	began := cpu(b)
+	for b.Loop() {
+		c, err := ssh.Dial("tcp", host.Address(), config)
+		must(b, err)
+		session, err := c.NewSession()
+		must(b, err)
+		must(b, session.Run("echo"))
 		must(b, c.Close())
 	}
 	b.ReportMetric(float64(cpu(b)-began)/float64(time.Millisecond)/float64(b.N), "cpu-ms/op")

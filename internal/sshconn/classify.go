@@ -56,6 +56,9 @@ func classifyDial(host inventory.Host, err error) error {
 		return f.WithRemedy("check this machine's name server")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return f.WithRemedy("check that an SSH server listens on port %d", host.Port)
+	case errors.Is(err, syscall.ECONNRESET): // accepted, and dropped before connect returned
+		f.Kind = fault.Busy // f is ours: Wrap makes a copy
+		return f.WithRemedy("lower --max-connections, or look at MaxStartups and PerSourceMaxStartups in the host's sshd_config")
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return f.WithRemedy("raise the limit of open files here (ulimit -n) or lower --max-connections")
 	case isTimeout(err):

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,18 +152,19 @@ func TestHangOnChannel(t *testing.T) {
 			o := insecure(t)
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer(t)
-				var late []ssh.NewChannel
-				hang := true
+				late := make(chan ssh.NewChannel, 2)
+				var answers atomic.Bool
 				switch stage {
 				case "open":
 					s.onChannel = func(ch ssh.NewChannel) bool {
-						if hang {
-							late = append(late, ch)
+						if answers.Load() {
+							return false
 						}
-						return hang
+						late <- ch
+						return true
 					}
 				case "exec":
-					s.onExec = func(*ssh.Request) bool { return hang }
+					s.onExec = func(*ssh.Request) bool { return !answers.Load() }
 				}
 				o := o
 				o.Auth = newAuth(t, AuthOptions{})
@@ -186,10 +188,11 @@ func TestHangOnChannel(t *testing.T) {
 				if err := c.Err(); err != nil {
 					t.Errorf("the connection is fine: %v", err)
 				}
-				hang = false
+				answers.Store(true)
 				if stage == "open" {
 					// A channel that opens when nobody waits any more is closed.
-					for _, ch := range late {
+					for range len(late) {
+						ch := <-late
 						session, reqs, err := ch.Accept()
 						must(t, err)
 						go func() {

@@ -30,7 +30,11 @@ func pty(t *testing.T) (master *os.File, slave string) {
 		n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
 	}))
 	must(t, err)
-	return master, "/dev/pts/" + strconv.Itoa(n)
+	slave = "/dev/pts/" + strconv.Itoa(n)
+	keep, err := os.OpenFile(slave, os.O_RDWR|unix.O_NOCTTY, 0) // while nobody has it open, the master reads EIO
+	must(t, err)
+	t.Cleanup(func() { _ = keep.Close() })
+	return master, slave
 }
 
 func TestTerminalPrompter(t *testing.T) {
