@@ -170,10 +170,8 @@ func (l *outputLog) closeFile() {
 	}
 }
 
+// dropOldest drops the first of two or more segments.
 func (l *outputLog) dropOldest() error {
-	if len(l.segments) == 1 {
-		l.closeFile()
-	}
 	s := l.segments[0]
 	l.segments = slices.Delete(l.segments, 0, 1)
 	l.total -= s.size
@@ -183,11 +181,11 @@ func (l *outputLog) dropOldest() error {
 	return nil
 }
 
-// ack forgets output below offset, as far as whole segments go.
+// ack forgets output below offset, as far as whole segments go. The last one stays: it tells where the log ends.
 func (l *outputLog) ack(offset uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.segments) > 0 && l.segments[0].end <= offset {
+	for len(l.segments) > 1 && l.segments[0].end <= offset {
 		if err := l.dropOldest(); err != nil {
 			return err
 		}

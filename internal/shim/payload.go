@@ -128,31 +128,64 @@ func (p *payload) end(ctx context.Context, stages ...stage) error {
 	case <-p.done:
 		return p.group.end(ctx, stage{syscall.SIGKILL, killWait})
 	default:
-		return p.group.end(ctx, stages...)
+	}
+	for _, st := range stages {
+		if err := errors.Join(p.signal(st.signal), p.signalRest(st.signal)); err != nil {
+			return err
+		}
+		over := time.After(st.wait)
+		select {
+		case <-p.done:
+			if gone, err := p.group.wait(ctx, over); gone || err != nil {
+				return err
+			}
+		case <-over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return p.group.verdict()
+}
+
+// signalRest reaches the rest of the group once its leader has ended.
+func (p *payload) signalRest(sig syscall.Signal) error {
+	select {
+	case <-p.done:
+		return p.group.signal(sig)
+	default:
+		return nil
 	}
 }
 
+// end does the same for a group whose leader isn't ours to wait for.
 func (g group) end(ctx context.Context, stages ...stage) error {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
 	for _, st := range stages {
-		over := time.After(st.wait)
 		if err := g.signal(st.signal); err != nil {
 			return err
 		}
-		for waiting := true; waiting; {
-			if !g.alive() {
-				return nil
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-over:
-				waiting = false
-			case <-tick.C:
-			}
+		if gone, err := g.wait(ctx, time.After(st.wait)); gone || err != nil {
+			return err
 		}
 	}
+	return g.verdict()
+}
+
+// wait returns true as soon as nobody is left, false when the time is over. The kernel tells no one of the end of somebody
+// else's child, so it looks again and again, ever less often.
+func (g group) wait(ctx context.Context, over <-chan time.Time) (bool, error) {
+	for pause := 2 * time.Millisecond; g.alive(); pause = min(pause*2, 250*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-over:
+			return false, nil
+		case <-time.After(pause):
+		}
+	}
+	return true, nil
+}
+
+func (g group) verdict() error {
 	if g.alive() {
 		return fmt.Errorf("process group %d is still there after SIGKILL", g.pgid)
 	}

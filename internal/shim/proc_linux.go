@@ -106,9 +106,12 @@ func (g group) signal(sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
+	if g.pgid != 0 && len(pids) > 0 {
+		pids = []int{-g.pgid} // it is our group: the kernel reaches also those that are forked just now
+	}
 	for _, pid := range pids {
 		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("send %v to process %d: %w", sig, pid, err)
+			return fmt.Errorf("send %v to %d: %w", sig, pid, err)
 		}
 	}
 	return nil
