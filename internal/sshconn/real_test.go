@@ -294,7 +294,7 @@ func (a *answers) Secret(_ context.Context, prompt string) (inventory.Secret, er
 }
 
 func TestEncryptedKey(t *testing.T) {
-	id, public := newIdentity(t, "-t", "ed25519", "-N", "open sesame")
+	id, public := newIdentity(t, "-t", "ed25519", "-a", "1", "-N", "open sesame") // one round: the real number is slow
 	s := startSSHD(t, "MaxStartups 100", public)
 	o := Options{HostKeys: newHostKeys(t, HostKeyOptions{Policy: Insecure})}
 	prompter := &answers{list: []inventory.Secret{"wrong", "open sesame"}}
