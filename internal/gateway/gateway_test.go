@@ -177,7 +177,7 @@ func TestEndOfAConnectionEndsItsWatches(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	b := newBench(t, Limits{Connections: 2, Watches: 2, Leases: 2, RequestBytes: 4 << 10, WriteBytes: 5000}, false)
+	b := newBench(t, Limits{Connections: 2, Watches: 2, Leases: 2, RequestBytes: 4 << 10, ResponseBytes: 2500, WriteBytes: 5000}, false)
 	ctx := timeout(t)
 	c := b.client("a")
 	kv := keys.KV(testRun)
@@ -216,6 +216,9 @@ func TestLimits(t *testing.T) {
 	}
 	if _, err := c.Put(ctx, kv+"x", strings.Repeat("x", 3000)); err != nil {
 		t.Error(err)
+	}
+	if _, err := c.Get(ctx, kv+"x"); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("big response: %v", err)
 	}
 	if _, err := c.Put(ctx, kv+"x", strings.Repeat("x", 3000)); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "host a: KV.Put: has written too much") {
 		t.Errorf("too much written: %v", err)

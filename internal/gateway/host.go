@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/store"
 )
 
 // Stats are numbers about one host, for people to look at.
@@ -74,7 +76,7 @@ func (h *host) admit(ctx context.Context, method string) error {
 // pay takes the bytes of a write out of the host's allowance.
 func (h *host) pay(method string, n int) error {
 	if !h.writes.AllowN(time.Now(), n) {
-		return h.exhausted(method, "has written too much: more than %d bytes at once or in %v", h.limits.WriteBytes, time.Duration(float64(h.limits.WriteBytes)/h.limits.writeRate())*time.Second)
+		return h.exhausted(method, "has written too much: more than %d bytes at once or in %v", h.limits.WriteBytes, store.Retention)
 	}
 	h.bytesSent.Add(uint64(n))
 	return nil
