@@ -224,12 +224,8 @@ func (a *attachment) send() {
 		case evicted != nil:
 			_ = a.conn.Send(&wire.Frame{Kind: &wire.Frame_Refused{Refused: evicted}}) // it may be gone already
 			return
-		case s.over():
-			if s.removed() {
-				// After Finish with clean_up nobody may listen any more.
-				_ = a.conn.Send(&wire.Frame{Kind: &wire.Frame_CleanedUp{CleanedUp: &wire.CleanedUp{}}})
-			}
-			return
+		case s.over() && !s.removed():
+			return // killed: a dead shim says nothing
 		case frame != nil:
 			if gap := frame.GetGap(); gap != nil {
 				a.position = gap.GetTo()
@@ -239,6 +235,10 @@ func (a *attachment) send() {
 		case exit != nil && complete && !exitSent:
 			frame = &wire.Frame{Kind: &wire.Frame_Exit{Exit: exit}}
 			exitSent = true
+		case s.over():
+			// After Finish with clean_up nobody may listen any more.
+			_ = a.conn.Send(&wire.Frame{Kind: &wire.Frame_CleanedUp{CleanedUp: &wire.CleanedUp{}}})
+			return
 		}
 		if frame != nil {
 			if a.conn.Send(frame) != nil {
