@@ -243,7 +243,10 @@ func TestAgent(t *testing.T) {
 	agentd := exec.Command("ssh-agent", "-D", "-a", sock)
 	must(t, agentd.Start())
 	t.Cleanup(func() { _ = agentd.Process.Kill(); _ = agentd.Wait() })
-	eventually(t, "the agent listens", func() bool { _, err := os.Stat(sock); return err == nil })
+	eventually(t, "the agent listens", func() bool {
+		c, err := net.Dial("unix", sock)
+		return err == nil && c.Close() == nil
+	})
 	auth := newAuth(t, AuthOptions{AgentSocket: sock})
 	wantFault(t, auth.CheckMethods(noPassword), fault.Denied, "has no keys", "ssh-add")
 
