@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/engine"
+	"github.com/mgmt-remote/mgmt-remote/internal/graph"
+	"github.com/mgmt-remote/mgmt-remote/internal/world"
+)
+
+type applyOptions struct {
+	noop bool
+	// convergedTimeout is how long everything must be as declared before apply ends by itself; negative = never.
+	convergedTimeout time.Duration
+}
+
+// newApplyCommand makes `mgmt-remote apply`: the engine alone, on this machine. It is also what runs on a host.
+func newApplyCommand() *cobra.Command {
+	var opts applyOptions
+	var convergedTimeout seconds
+	cmd := &cobra.Command{
+		Use:   "apply FILE",
+		Short: "Make this machine as a definition says, and keep it so",
+		Long: `Make this machine as the definition FILE says, and keep it so: what drifts is applied again, until an
+interrupt or, with --converged-timeout, until nothing was left to do for that long.
+
+Prints one line for each change. Exit codes: 0 everything is as declared, or an interrupt came while nothing
+had failed; 1 the definition or the usage is wrong, nothing was touched; 2 a resource failed for good.`,
+		Example: `  mgmt-remote apply site.yaml
+  mgmt-remote apply --noop --converged-timeout 0 site.yaml   # what would change?
+  mgmt-remote apply --converged-timeout 5s site.yaml         # apply once, end when done`,
+		Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.convergedTimeout = -1
+			if cmd.Flags().Changed("converged-timeout") {
+				opts.convergedTimeout = time.Duration(convergedTimeout)
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return apply(ctx, args[0], opts, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().BoolVar(&opts.noop, "noop", false, "change nothing, only say what would change")
+	cmd.Flags().Var(&convergedTimeout, "converged-timeout",
+		"end after nothing was left to do for so long, such as 5s; a bare number means seconds (default: never end)")
+	cmd.Flags().Lookup("converged-timeout").DefValue = "" // 0 is not the default but a good value
+	return cmd
+}
+
+func apply(ctx context.Context, file string, opts applyOptions, stdout, stderr io.Writer) (err error) {
+	def, err := graph.Load(file)
+	if err != nil {
+		return err
+	}
+	report := func(bool) {}
+	if wopts, found, err := world.FromEnv(os.Getenv); err != nil {
+		return err
+	} else if found {
+		w, err := world.Open(wopts)
+		if err != nil {
+			return err
+		}
+		report = w.Report
+		defer func() {
+			if err := w.Close(); err != nil { // the lease ends by itself; what was applied stays applied
+				_, _ = fmt.Fprintln(stderr, "mgmt-remote: warning:", err)
+			}
+		}()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := &applyPrinter{out: stdout, noop: opts.noop, total: len(def.Resources), failed: make(map[string]struct{})}
+	end := time.AfterFunc(time.Hour, cancel)
+	end.Stop()
+	defer end.Stop()
+	e, err := engine.New(def, engine.Options{
+		Noop:     opts.noop,
+		Observer: p,
+		Status: func(s engine.Status) {
+			report(s == engine.Quiet)
+			p.status(s)
+			switch {
+			case s == engine.Busy:
+				end.Stop()
+			case opts.convergedTimeout >= 0:
+				end.Reset(opts.convergedTimeout)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := e.Run(ctx); err != nil {
+		return err
+	}
+	if len(p.failed) > 0 {
+		_, _ = fmt.Fprintln(stderr, "mgmt-remote: failed:", p.failures())
+		return exitError(exitFailed)
+	}
+	return nil
+}
+
+// applyPrinter writes what happens, a line for each change. The engine calls it from one goroutine.
+type applyPrinter struct {
+	out    io.Writer
+	noop   bool
+	total  int
+	failed map[string]struct{} // what is failed for good right now
+}
+
+// Observe implements engine.Observer.
+func (p *applyPrinter) Observe(ev engine.Event) {
+	id := ev.ID.String()
+	switch ev.Kind {
+	case engine.Failed:
+		p.failed[id] = struct{}{}
+		p.line("%s: failed: %v", id, ev.Err)
+	case engine.Retrying, engine.WatchEnded:
+		p.line("%s: %s, next attempt in %v: %v", id, ev.Kind, ev.Delay, ev.Err)
+	case engine.Applied, engine.WouldApply:
+		delete(p.failed, id)
+		p.line("%s: %s: %s", id, ev.Kind, ev.Change)
+	case engine.Checked:
+		delete(p.failed, id)
+	}
+	for text := range strings.Lines(ev.Output) {
+		p.line("  | %s", strings.TrimRight(text, "\r\n"))
+	}
+}
+
+func (p *applyPrinter) status(s engine.Status) {
+	switch {
+	case s == engine.Quiet && p.noop:
+		p.line("%d resources checked, nothing was changed", p.total)
+	case s == engine.Quiet:
+		p.line("%d resources are as declared", p.total)
+	case s == engine.Stuck:
+		p.line("nothing left to do, but failed: %s", p.failures())
+	}
+}
+
+// failures lists what is failed right now.
+func (p *applyPrinter) failures() string {
+	return strings.Map(printable, strings.Join(slices.Sorted(maps.Keys(p.failed)), ", "))
+}
+
+// line writes one line. Names and output come from anywhere, so nothing in them reaches a terminal as a command. That a
+// reader went away is no reason to stop applying, so write errors are dropped.
+func (p *applyPrinter) line(format string, args ...any) {
+	_, _ = fmt.Fprintln(p.out, strings.Map(printable, fmt.Sprintf(format, args...)))
+}
+
+func printable(r rune) rune {
+	if r == '\t' || unicode.IsPrint(r) {
+		return r
+	}
+	return '?'
+}
