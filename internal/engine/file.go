@@ -181,6 +181,7 @@ func (f *fileResource) makeDirectory(own ownership) error {
 		mode = f.spec.Mode.Perm()
 	}
 	if f.spec.Recurse {
+		//nolint:gosec // the user's directories on the way to a declared one: as mkdir -p makes them, less the umask
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
@@ -253,7 +254,7 @@ func equal(a, b io.Reader) (bool, error) {
 			return false, nil
 		}
 		for _, err := range []error{errA, errB} {
-			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 				return false, err
 			}
 		}

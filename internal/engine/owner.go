@@ -50,7 +50,7 @@ func lookupUser(name string) (uid, gid int, err error) {
 			return 0, 0, fmt.Errorf("owner: %w", err)
 		}
 		if u, err = user.LookupId(name); err != nil {
-			return int(n), -1, nil // a number needs no entry
+			return int(n), -1, nil //nolint:nilerr // a number needs no entry
 		}
 	}
 	uid, errU := strconv.Atoi(u.Uid)
