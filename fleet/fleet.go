@@ -51,6 +51,7 @@ type Report struct {
 	Run       string
 	Took      time.Duration
 	Converged bool // the group did
+	TimedOut  bool // the maximum run time was over first
 	Results   []messages.Result
 }
 

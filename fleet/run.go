@@ -91,7 +91,7 @@ func (r *running) drive(ctx context.Context) (Report, error) {
 }
 
 func report(e messages.RunFinished) Report {
-	return Report{Run: e.Run, Took: e.Took, Converged: e.Converged, Results: e.Results}
+	return Report{Run: e.Run, Took: e.Took, Converged: e.Converged, TimedOut: e.TimedOut, Results: e.Results}
 }
 
 // start spawns the supervisor and gives it the hosts that are known by now.

@@ -124,6 +124,7 @@ type RunFinished struct {
 	Run       string        `json:"run"`
 	Took      time.Duration `json:"took_ns"`
 	Converged bool          `json:"converged"`
+	TimedOut  bool          `json:"timed_out"` // the maximum run time was over first
 	Results   []Result      `json:"results"`
 }
 

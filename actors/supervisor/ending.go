@@ -174,7 +174,8 @@ func (s *supervisor) maybeFinish() {
 	s.finished = true
 	results := slices.SortedFunc(slices.Values(s.results), func(a, b messages.Result) int { return strings.Compare(a.Host, b.Host) })
 	s.cfg.Observe(messages.RunFinished{
-		At: time.Now(), Run: s.cfg.Run, Took: time.Since(s.began), Converged: s.converged, Results: results,
+		At: time.Now(), Run: s.cfg.Run, Took: time.Since(s.began), Converged: s.converged,
+		TimedOut: s.finish == messages.FinishMaxRuntime, Results: results,
 	})
 }
 

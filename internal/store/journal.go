@@ -33,9 +33,9 @@ const (
 
 // ExitRecord is how a payload ended.
 type ExitRecord struct {
-	Code    int    `json:"code"`              // exit status; meaningless where Signal is set
-	Signal  string `json:"signal,omitempty"`  // name of the signal that ended it, such as "SIGKILL"
-	Unknown string `json:"unknown,omitempty"` // why nobody knows how it ended, where nobody does
+	Code   int    `json:"code"`             // exit status; -1 where Signal or Error is set
+	Signal int    `json:"signal,omitempty"` // number of the signal that ended it
+	Error  string `json:"error,omitempty"`  // why it could not be started, or why nobody knows how it ended
 }
 
 // SessionRecord is what the initiator must know about a session after a crash of its own.

@@ -156,7 +156,7 @@ func TestRecordsSurvive(t *testing.T) {
 	}
 	full := SessionRecord{
 		Phase: PhaseFinished, Nonce: "n", Token: "t", Base: "/var/tmp/b", Dir: "/var/tmp/b/r/a", BootID: "boot",
-		Fence: 3, Epoch: 1 << 60, Exit: &ExitRecord{Code: 7, Signal: "SIGKILL", Unknown: "why"},
+		Fence: 3, Epoch: 1 << 60, Exit: &ExitRecord{Code: 7, Signal: 9, Error: "why"},
 	}
 	record(t, r, "a", SessionRecord{Phase: PhaseStarting, Nonce: "n"})
 	record(t, r, "a", full)

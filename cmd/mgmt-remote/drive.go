@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/console"
+	"github.com/mgmt-remote/mgmt-remote/internal/shimbin"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// newPrinter shows events in the form asked for.
+func newPrinter(out io.Writer, json, verbose bool) console.Printer {
+	if json {
+		return console.NewJSON(out)
+	}
+	terminal := isTerminal(out)
+	return console.NewLines(out, console.LinesOptions{
+		Terminal: terminal, Color: console.UseColor(terminal, os.Getenv), Verbose: verbose,
+	})
+}
+
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// drive runs a fleet with everything around it that a command has: events to the printer, signals, the exit code.
+func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, quiet bool) (err error) {
+	observe := opts.Observe
+	show := &shower{printer: printer}
+	opts.Observe = func(event messages.Event) {
+		show.event(event)
+		if observe != nil {
+			observe(event)
+		}
+	}
+	f, err := fleet.New(opts)
+	if err != nil {
+		return err
+	}
+	show.fleet = f
+	defer func() { err = errors.Join(err, f.Close(), shimbin.Close()) }()
+
+	interrupted := listen(cmd.ErrOrStderr(), f, quiet)
+	report, err := f.Run(context.Background())
+	stopped := interrupted()
+	if err := errors.Join(err, printer.Close(), show.err); err != nil {
+		return err
+	}
+	return exitCode(report, stopped)
+}
+
+// shower prints events. Where that is not possible any more (the reader of a pipe is gone), the run is ended properly
+// instead of going on unseen.
+type shower struct {
+	printer console.Printer
+	fleet   *fleet.Fleet
+	err     error
+}
+
+func (s *shower) event(event messages.Event) {
+	if s.err != nil {
+		return
+	}
+	if s.err = s.printer.Print(event); s.err != nil {
+		s.err = fmt.Errorf("write to stdout: %w", s.err)
+		s.fleet.Stop(messages.StopFinish)
+	}
+}
+
+// listen turns signals into stops of growing level. The returned function ends that and reports whether there was one.
+func listen(stderr io.Writer, f *fleet.Fleet, quiet bool) func() bool {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// Without this, a write to a pipe that nobody reads would end us with sessions left on the hosts.
+	signal.Ignore(syscall.SIGPIPE)
+	done, count := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-signals:
+				n++
+				level := min(messages.StopLevel(n), messages.StopLeave)
+				if !quiet {
+					fmt.Fprintln(stderr, "mgmt-remote: "+stopText[level])
+				}
+				f.Stop(level)
+			case <-done:
+				count <- n
+				return
+			}
+		}
+	}()
+	return func() bool {
+		signal.Stop(signals)
+		close(done)
+		return <-count > 0
+	}
+}
+
+var stopText = map[messages.StopLevel]string{
+	messages.StopFinish: "stopping: payloads are asked to end, then everything is cleaned up; ^C again does not wait for payloads",
+	messages.StopNow:    "stopping now: payloads are killed, then everything is cleaned up; ^C again leaves that to the hosts",
+	messages.StopLeave:  "leaving: the hosts end and clean up by themselves",
+}
+
+// exitCode says how the run went in one number.
+func exitCode(report fleet.Report, interrupted bool) error {
+	var failed, unreachable, taken int
+	for _, r := range report.Results {
+		switch r.Outcome {
+		case messages.OutcomeSucceeded:
+		case messages.OutcomeTakenOver:
+			taken++
+		case messages.OutcomeUnreachable:
+			unreachable++
+		case messages.OutcomeCanceled:
+		default:
+			failed++
+		}
+	}
+	switch {
+	case taken > 0:
+		return exitError(exitTakenOver)
+	case interrupted:
+		return exitError(exitInterrupted)
+	case failed > 0:
+		return exitError(exitFailed)
+	case report.TimedOut:
+		return exitError(exitTimedOut)
+	case unreachable > 0:
+		return exitError(exitUnreachable)
+	}
+	return nil
+}
