@@ -166,6 +166,10 @@ func (a *attachment) read(ctx context.Context, output Output, tell func(any)) er
 			return refusal(k.Refused)
 		}
 		if have := output.Offset(); limit-have < window/2 || have > limit {
+			// What is acknowledged is forgotten on the host: it must survive a power cut here first.
+			if err := output.Sync(); err != nil {
+				return fault.Wrap(fault.Environment, opRun, err)
+			}
 			limit = have + window
 			if err := a.grant(ctx, have, limit); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/mgmt-remote/mgmt-remote/actors/host/lifecycle"
+	"github.com/mgmt-remote/mgmt-remote/internal/store"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -94,15 +95,30 @@ func (a *hostActor) finishPayload(ctx actor.Context, level messages.StopLevel) {
 // disconnect ends the children first: what they hold is on the connection.
 func (a *hostActor) disconnect(ctx actor.Context) {
 	a.kids.dropAll(ctx)
-	conn := a.conn
+	conn, clean := a.conn, a.machine.Trace() == messages.TraceNone
 	a.conn = nil
-	a.work.Go(func(context.Context) any {
+	a.work.Go(func(ctx context.Context) any {
 		if conn != nil {
 			// A connection that can't be closed in order is gone all the same.
 			_ = conn.Close()
 		}
+		if clean {
+			if err := a.cfg.recordCleaned(ctx); err != nil {
+				return err
+			}
+		}
 		return disconnected{}
 	})
+}
+
+// recordCleaned completes the record of a session that ended without its shim's help.
+func (cfg Config) recordCleaned(ctx context.Context) error {
+	record, ok := cfg.Ledger.Session(cfg.Host.Name)
+	if !ok || record.Phase == store.PhaseCleaned {
+		return nil
+	}
+	record.Phase = store.PhaseCleaned
+	return cfg.Ledger.Record(ctx, cfg.Host.Name, record)
 }
 
 // conclude says the actor's last word.

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +28,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "shim" { // the test's program plays mgmt-remote, with the shim as a command
+		os.Exit(Main(os.Args[2:]))
+	}
 	dir, err := os.MkdirTemp("", "shim-test-")
 	if err != nil {
 		panic(err)
@@ -60,6 +65,7 @@ type session struct {
 	base string
 	dir  string
 	spec wire.Spec
+	via  []string // the program and its words before the shim's command; nil: the shim's own program
 }
 
 func newSession(t *testing.T, argv ...string) *session {
@@ -114,6 +120,7 @@ func (s *session) killShim() {
 	if rec.PID != 0 && startOf(rec.PID) == rec.Start {
 		_ = syscall.Kill(rec.PID, syscall.SIGKILL)
 		s.gone(rec.PID)
+		s.unserved()
 	}
 	if g, ok := leftover(rec); ok {
 		if err := g.end(noDeadline, stage{syscall.SIGKILL, patience}); err != nil {
@@ -130,7 +137,25 @@ type client struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	conn *wire.Conn
-	errs *bytes.Buffer
+	errs *safeBuffer
+}
+
+// safeBuffer can be looked at while it is written to.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 type pipeEnds struct {
@@ -142,8 +167,12 @@ type pipeEnds struct {
 func (s *session) pipe(command string) *client {
 	s.t.Helper()
 	marker := wire.NewMarker()
-	cmd := exec.Command(program, command, s.dir, marker)
-	c := &client{t: s.t, cmd: cmd, errs: new(bytes.Buffer)}
+	via := s.via
+	if via == nil {
+		via = []string{program}
+	}
+	cmd := exec.Command(via[0], append(via[1:len(via):len(via)], command, s.dir, marker)...) //nolint:gosec // the tests' own
+	c := &client{t: s.t, cmd: cmd, errs: new(safeBuffer)}
 	cmd.Stderr = c.errs
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -298,6 +327,18 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func (s *session) gone(pid int) {
 	s.t.Helper()
 	eventually(s.t, fmt.Sprintf("process %d gone", pid), func() bool { return startOf(pid) == "" })
+}
+
+// unserved waits until a killed shim's socket is closed, which is a moment after it is dead to others.
+func (s *session) unserved() {
+	s.t.Helper()
+	eventually(s.t, "control socket closed", func() bool {
+		c, err := net.Dial("unix", s.path(controlSocket))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
 }
 
 func (s *session) nothingLeft(below string) {

@@ -28,8 +28,8 @@ func serveMain(dir string) int {
 	syscall.CloseOnExec(lockFD) // neither is for the payload
 	syscall.CloseOnExec(readyFD)
 	lock, ready := os.NewFile(lockFD, "lock"), os.NewFile(readyFD, "ready")
-	if _, err := lock.Stat(); err != nil {
-		return complain(errors.New("serve is started by start and attach only"))
+	if err := checkLock(dir, lock); err != nil {
+		return complain(err)
 	}
 	signals := watchSignals()
 	log := &logger{w: os.Stderr}
@@ -45,6 +45,16 @@ func serveMain(dir string) int {
 	// The lock goes last, with the process.
 	_ = lock.Close()
 	return 0
+}
+
+// checkLock makes sure that the lock handed over is the one of dir: nobody may serve without.
+func checkLock(dir string, lock *os.File) error {
+	mine, err1 := lock.Stat()
+	there, err2 := os.Stat(filepath.Join(dir, lockFile))
+	if err1 != nil || err2 != nil || !os.SameFile(mine, there) {
+		return errors.New("serve is started by start and attach only")
+	}
+	return nil
 }
 
 // newServer brings the daemon up to where ctl.sock answers: payload started, or found to have been.

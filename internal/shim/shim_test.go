@@ -263,6 +263,7 @@ func TestShimKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.gone(int(w.PayloadPid)) // by the parent-death signal
+	s.unserved()
 	if data, err := os.ReadFile(s.path("term")); err != nil || string(data) != "got term\n" {
 		t.Errorf("the payload's trap: %q, %v", data, err)
 	}
@@ -306,6 +307,7 @@ func TestTerminatedShimLeavesAnExitRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.gone(int(w.ShimPid))
+	s.unserved()
 	c, _ = s.welcome("attach", nil)
 	if out, _, exit := c.collect(0); out != "ready\nbye\n" || exit.Code != 4 || exit.Error != "" {
 		t.Errorf("got %q, %v", out, exit)
