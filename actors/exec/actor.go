@@ -27,6 +27,10 @@ const (
 	opCleanUp = "clean up"
 )
 
+// leaveID marks the ping behind a request to leave; the pings that keep us attached have other IDs (seconds of the
+// Unix epoch).
+const leaveID = 1
+
 // Conn is what the actor needs of the SSH connection; *sshconn.Conn is one.
 type Conn interface {
 	Open(ctx context.Context, command string) (*sshconn.Channel, error)
@@ -86,6 +90,7 @@ type (
 	gapSeen     struct{ from, to uint64 }
 	exitSeen    struct{ exit messages.Exit }
 	cleanedSeen struct{ err string }
+	leaveSeen   struct{} // the shim has read that it is to end by itself
 	streamEnded struct{ err error }
 )
 
@@ -123,8 +128,10 @@ func (a *execActor) Receive(ctx actor.Context) {
 		ctx.Send(ctx.Parent(), messages.OutputLost{From: m.from, To: m.to})
 	case exitSeen:
 		a.work.Go(func(ctx context.Context) any { return a.cfg.keepExit(ctx, m.exit) })
-	case messages.PayloadExited, messages.SessionCleanedUp, messages.SessionLeft:
+	case messages.PayloadExited, messages.SessionCleanedUp:
 		ctx.Send(ctx.Parent(), m)
+	case leaveSeen:
+		ctx.Send(ctx.Parent(), messages.SessionLeft{})
 	case cleanedSeen:
 		a.cleanedUp(m)
 	case streamEnded:
@@ -153,28 +160,16 @@ func (a *execActor) send(frame *wire.Frame) {
 	if a.session == nil {
 		panic(fault.New(fault.Bug, opRun, "told to send %T without a session", frame.GetKind()))
 	}
-	if !a.session.queue(outgoing{frame: frame}) {
+	if !a.session.queue(frame) {
 		panic(fault.New(fault.Lost, opRun, "the host takes no more messages"))
 	}
 }
 
-// leave tells the shim to end by itself; once that is on the wire there is nothing more to wait for.
+// leave tells the shim to end by itself. The pong behind it shows that the shim has read it; until then it might be
+// lost with the connection.
 func (a *execActor) leave() {
-	if a.session == nil {
-		panic(fault.New(fault.Bug, opFinish, "told to leave without a session"))
-	}
-	sent := make(chan struct{})
-	if !a.session.queue(outgoing{frame: finish(5*time.Second, 5*time.Second, true), sent: sent}) {
-		panic(fault.New(fault.Lost, opFinish, "the host takes no more messages"))
-	}
-	a.work.Go(func(ctx context.Context) any {
-		select {
-		case <-sent:
-			return messages.SessionLeft{}
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	a.send(finish(5*time.Second, 5*time.Second, true))
+	a.send(&wire.Frame{Kind: &wire.Frame_Ping{Ping: &wire.Ping{Id: leaveID}}})
 }
 
 func finish(interrupt, terminate time.Duration, cleanUp bool) *wire.Frame {

@@ -27,25 +27,19 @@ const (
 	queueLength = 64
 )
 
-// outgoing is a frame for the writer. sent, where there is one, is closed once the frame is on the wire.
-type outgoing struct {
-	frame *wire.Frame
-	sent  chan struct{}
-}
-
 // attachment is one hold on a session: a channel, and the two goroutines that read and write it.
 type attachment struct {
 	channel *sshconn.Channel
 	conn    *wire.Conn
-	out     chan outgoing
+	out     chan *wire.Frame
 }
 
 // Close ends the hold. The session does not notice more than that nobody is attached.
 func (a *attachment) Close() error { return a.conn.Close() }
 
-func (a *attachment) queue(o outgoing) bool {
+func (a *attachment) queue(frame *wire.Frame) bool {
 	select {
-	case a.out <- o:
+	case a.out <- frame:
 		return true
 	default:
 		return false
@@ -66,7 +60,7 @@ func (c Config) attach(ctx context.Context, verb string) any {
 	if err != nil {
 		return fault.Wrap(fault.Lost, opRun, err)
 	}
-	a := &attachment{channel: channel, conn: wire.NewConn(channel), out: make(chan outgoing, queueLength)}
+	a := &attachment{channel: channel, conn: wire.NewConn(channel), out: make(chan *wire.Frame, queueLength)}
 	stop := context.AfterFunc(ctx, func() { _ = a.Close() })
 	welcome, err := a.greet(c, marker)
 	if !stop() && err == nil {
@@ -160,6 +154,10 @@ func (a *attachment) read(ctx context.Context, output Output, tell func(any)) er
 			tell(exitSeen{messages.Exit{Code: int(k.Exit.GetCode()), Signal: int(k.Exit.GetSignal()), Error: k.Exit.GetError()}})
 		case *wire.Frame_Quiet:
 			tell(quietSeen{k.Quiet.GetQuiet()})
+		case *wire.Frame_Pong:
+			if k.Pong.GetId() == leaveID {
+				tell(leaveSeen{})
+			}
 		case *wire.Frame_CleanedUp:
 			tell(cleanedSeen{k.CleanedUp.GetError()})
 		case *wire.Frame_Refused:
@@ -185,7 +183,7 @@ func (a *attachment) grant(ctx context.Context, have, limit uint64) error {
 		{Kind: &wire.Frame_Credit{Credit: &wire.Credit{Limit: limit}}},
 	} {
 		select {
-		case a.out <- outgoing{frame: frame}:
+		case a.out <- frame:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -201,20 +199,17 @@ func (a *attachment) write(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { _ = a.Close() })
 	defer stop()
 	for {
-		var next outgoing
+		var next *wire.Frame
 		select {
 		case next = <-a.out:
 		case now := <-ping.C:
-			next.frame = &wire.Frame{Kind: &wire.Frame_Ping{Ping: &wire.Ping{Id: uint64(now.Unix())}}}
+			next = &wire.Frame{Kind: &wire.Frame_Ping{Ping: &wire.Ping{Id: uint64(now.Unix())}}}
 		case <-ctx.Done():
 			return
 		}
-		if err := a.conn.Send(next.frame); err != nil {
+		if err := a.conn.Send(next); err != nil {
 			_ = a.Close()
 			return
-		}
-		if next.sent != nil {
-			close(next.sent)
 		}
 	}
 }
