@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"syscall"
 	"testing"
 )
 
@@ -20,10 +19,7 @@ import (
 // same directory under both names, and HOME is the one of the user database.
 func StartDropbear(t testing.TB, o Options) *Server {
 	t.Helper()
-	s, dir := prepare(t, "dropbear", "dropbear-bin")
-	if os.Geteuid() != 0 {
-		t.Fatal("dropbear needs root for its own mount namespace: run the tests as root")
-	}
+	s, dir := prepare(t, "dropbear", "dropbear-bin", o)
 	u, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +29,7 @@ func StartDropbear(t testing.TB, o Options) *Server {
 	if out, err := convert.CombinedOutput(); err != nil {
 		t.Fatalf("dropbearconvert (install dropbear-bin: make deps): %v: %s", err, out)
 	}
-	keys, err := os.ReadFile(filepath.Join(dir, "authorized_keys")) //nolint:gosec // our own file
+	keys, err := os.ReadFile(filepath.Join(dir, "authorized_keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,12 +42,7 @@ func StartDropbear(t testing.TB, o Options) *Server {
 		return append([]string{"-F", "-E", "-s", "-r", dropbearKey, "-P", filepath.Join(dir, "pid"),
 			"-p", fmt.Sprintf("127.0.0.1:%d", port)}, o.Args...)
 	}
-	s.wrap = func(cmd *exec.Cmd) {
-		// The words come as arguments, so nothing needs quoting. exec keeps the PID.
-		cmd.Args = append([]string{"sh", "-c", `mount --bind "$1" "$2" && shift 2 && exec "$@"`, "sh", s.Home, u.HomeDir, cmd.Path}, cmd.Args[1:]...)
-		cmd.Path = "/bin/sh"
-		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // Go makes the mounts private then
-	}
+	s.mounts = append(s.mounts, [2]string{s.Home, u.HomeDir})
 	s.launch()
 	return s
 }

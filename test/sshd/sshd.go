@@ -32,6 +32,8 @@ type Options struct {
 	NoSFTP bool
 	// Args are further arguments of the server program; for Dropbear, which has no configuration file ("-k").
 	Args []string
+	// OwnVarTmp gives the server a /var/tmp of its own, Server.VarTmp, in a mount namespace. Needs root.
+	OwnVarTmp bool
 }
 
 // Server is a running server and its files.
@@ -44,12 +46,13 @@ type Server struct {
 	KnownHostsFile string
 	HostKey        ssh.PublicKey
 	LogFile        string
+	VarTmp         string // what is /var/tmp for commands, as others see it; empty without Options.OwnVarTmp
 
 	t       testing.TB
 	program string
 	args    func(port int) []string
-	wrap    func(*exec.Cmd)
-	ready   string // what the log says when the server listens
+	mounts  [][2]string // bind mounts in a namespace of the server's own: what, where
+	ready   string      // what the log says when the server listens
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd // nil when stopped
@@ -65,9 +68,9 @@ const startAttempts = 5
 // Start starts OpenSSH's sshd. It is stopped at the end of the test, before t's directories are removed.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	s, dir := prepare(t, "sshd", "openssh-server")
+	s, dir := prepare(t, "sshd", "openssh-server", o)
 	if os.Geteuid() == 0 {
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // sshd wants it readable, root's and empty
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			t.Fatalf("sshd: %v", err)
 		}
 	}
@@ -95,7 +98,7 @@ func Start(t testing.TB, o Options) *Server {
 }
 
 // prepare finds the program, makes keys and files, and registers the end.
-func prepare(t testing.TB, program, debianPackage string) (*Server, string) {
+func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, string) {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -112,6 +115,16 @@ func prepare(t testing.TB, program, debianPackage string) (*Server, string) {
 		KnownHostsFile: filepath.Join(dir, "known_hosts"), LogFile: filepath.Join(dir, "log"), t: t, program: path}
 	if err := os.Mkdir(s.Home, 0o700); err != nil {
 		t.Fatal(err)
+	}
+	if o.OwnVarTmp {
+		s.VarTmp = filepath.Join(dir, "vartmp")
+		if err := os.Mkdir(s.VarTmp, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(s.VarTmp, 0o777|os.ModeSticky); err != nil {
+			t.Fatal(err)
+		}
+		s.mounts = append(s.mounts, [2]string{s.VarTmp, "/var/tmp"})
 	}
 	s.HostKey = makeKey(t, filepath.Join(dir, "host_key"))
 	client := makeKey(t, s.KeyFile)
@@ -188,11 +201,9 @@ func freePort() (int, error) {
 // be another process.
 func (s *Server) run(port int) error {
 	from := len(s.Log())
-	cmd := exec.Command(s.program, s.args(port)...) //nolint:gosec,noctx // ended by Stop
+	cmd := exec.Command(s.program, s.args(port)...) // ended by Stop
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if s.wrap != nil {
-		s.wrap(cmd)
-	}
+	s.unshare(cmd)
 	log, err := os.OpenFile(s.LogFile, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
@@ -260,6 +271,30 @@ func (s *Server) Restart() {
 	if err := s.run(s.Port); err != nil {
 		s.t.Fatalf("cannot restart %s: %v", s.program, err)
 	}
+}
+
+// unshare makes the server's mounts, in a mount namespace of its own. Nobody outside sees them.
+func (s *Server) unshare(cmd *exec.Cmd) {
+	if len(s.mounts) == 0 {
+		return
+	}
+	if os.Geteuid() != 0 {
+		s.t.Fatalf("%s needs root for its own mount namespace: run the tests as root", s.program)
+	}
+	// The words come as arguments, so nothing needs quoting. exec keeps the PID.
+	script, words := "", []string{"sh"}
+	for _, m := range s.mounts {
+		script += `mount --bind "$1" "$2" && shift 2 && `
+		words = append(words, m[0], m[1])
+	}
+	words = append(append(words, cmd.Path), cmd.Args[1:]...)
+	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", script + `exec "$@"`}, words...)
+	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // Go makes the mounts private then
+}
+
+// Owns reports whether the server itself or one of its sessions is this process, not something that a session started.
+func (s *Server) Owns(p leftovers.Process) bool {
+	return p.PID == s.PID() || strings.HasPrefix(filepath.Base(p.Executable), filepath.Base(s.program))
 }
 
 // KillSessions kills (SIGKILL) the processes of the server that serve connections and returns how many there were. What the

@@ -54,7 +54,7 @@ func run(t *testing.T, c *ssh.Client, command string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // closed by the server already
+	defer s.Close()
 	out, err := s.CombinedOutput(command)
 	if err != nil {
 		t.Fatalf("%s: %v: %s", command, err, out)

@@ -1,0 +1,281 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// runFor bounds every run of the program: a machine with two cores and much to do is slow, but not that slow.
+const runFor = 90 * time.Second
+
+// event is any event of --json: docs/events.md. Fields that a type does not have are zero.
+type event struct {
+	Type       string   `json:"type"`
+	Run        string   `json:"run"`
+	Host       string   `json:"host"`
+	Hosts      []string `json:"hosts"`
+	Epoch      uint64   `json:"epoch"`
+	State      string   `json:"state"`
+	Step       string   `json:"step"`
+	Detail     string   `json:"detail"`
+	Kind       string   `json:"kind"`
+	Reason     string   `json:"reason"`
+	Retry      bool     `json:"retry"`
+	Sent       int64    `json:"sent"`
+	Total      int64    `json:"total"`
+	PID        int      `json:"pid"`
+	Reattached bool     `json:"reattached"`
+	Exit       exit     `json:"exit"`
+	Offset     uint64   `json:"offset"`
+	Stderr     bool     `json:"stderr"`
+	Data       []byte   `json:"data"`
+	Quiet      bool     `json:"quiet"`
+	Members    int      `json:"members"`
+	Converged  bool     `json:"converged"`
+	TimedOut   bool     `json:"timed_out"`
+	Result     result   `json:"result"`
+	Results    []result `json:"results"`
+}
+
+type exit struct {
+	Code   int    `json:"code"`
+	Signal int    `json:"signal"`
+	Error  string `json:"error"`
+}
+
+type result struct {
+	Host         string `json:"host"`
+	Outcome      string `json:"outcome"`
+	Reason       string `json:"reason"`
+	Remedy       string `json:"remedy"`
+	Exit         *exit  `json:"exit"`
+	Converged    bool   `json:"converged"`
+	BytesSent    int64  `json:"bytes_sent"`
+	BytesSkipped int64  `json:"bytes_skipped"`
+	Attempts     int    `json:"attempts"`
+	LeftBehind   string `json:"left_behind"`
+}
+
+// process is a run of the program.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stderr *buffer
+	plain  *buffer // stdout, also with --json
+	ended  chan struct{}
+	err    error // of Wait, after ended
+
+	mu     sync.Mutex
+	events []event
+	grew   chan struct{} // closed and replaced with every event
+}
+
+// start runs the program with its state in the lab. It is killed when the test ends or takes longer than runFor.
+func (l *lab) start(args ...string) *process {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), runFor)
+	p := &process{t: l.t, stderr: &buffer{}, plain: &buffer{}, ended: make(chan struct{}), grew: make(chan struct{})}
+	p.cmd = exec.CommandContext(ctx, program, args...)
+	p.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+l.dir, "HOME="+l.dir, "SSH_AUTH_SOCK=", "TMPDIR="+l.dir)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal: nothing can be asked
+	p.cmd.WaitDelay = 5 * time.Second
+	p.cmd.Stderr = p.stderr
+	r, w := io.Pipe()
+	p.cmd.Stdout = w
+	if err := p.cmd.Start(); err != nil {
+		cancel()
+		l.t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		p.read(r)
+	}()
+	go func() {
+		defer close(p.ended)
+		defer cancel()
+		p.err = p.cmd.Wait()
+		_ = w.Close()
+		<-read
+	}()
+	l.t.Cleanup(func() {
+		cancel()
+		<-p.ended
+		if l.t.Failed() {
+			l.t.Logf("%s\nstderr:\n%s\nstdout:\n%s", strings.Join(args, " "), p.stderr, tail(p.plain.String()))
+		}
+	})
+	return p
+}
+
+// tail keeps what a failed test shows readable.
+func tail(s string) string {
+	const most = 20_000
+	if len(s) > most {
+		return "…" + s[len(s)-most:]
+	}
+	return s
+}
+
+func (p *process) read(r io.Reader) {
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadBytes('\n')
+		_, _ = p.plain.Write(line)
+		var e event
+		if bytes.HasPrefix(line, []byte(`{"type":`)) && json.Unmarshal(line, &e) == nil {
+			p.mu.Lock()
+			p.events = append(p.events, e)
+			close(p.grew)
+			p.grew = make(chan struct{})
+			p.mu.Unlock()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// run starts the program, waits for its end and returns it.
+func (l *lab) run(args ...string) *process {
+	l.t.Helper()
+	p := l.start(args...)
+	<-p.ended
+	return p
+}
+
+// code waits for the end and returns the exit code; -1 when it was killed, by the bound, too.
+func (p *process) code() int {
+	<-p.ended
+	var exit *exec.ExitError
+	if p.err != nil && !errors.As(p.err, &exit) {
+		p.t.Errorf("run: %v", p.err)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// wantCode fails the test unless the program ends with this code.
+func (p *process) wantCode(want int) {
+	p.t.Helper()
+	if got := p.code(); got != want {
+		p.t.Errorf("exit code %d, want %d", got, want)
+	}
+}
+
+// signal sends one to the program alone.
+func (p *process) signal(sig os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Errorf("signal: %v", err)
+	}
+}
+
+// all returns the events so far.
+func (p *process) all() []event {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.events[:len(p.events):len(p.events)]
+}
+
+// await waits for an event and returns the first one that matches, past ones too. It fails the test when the program ends
+// without it; the program itself is bounded.
+func (p *process) await(what string, match func(event) bool) event {
+	p.t.Helper()
+	return p.awaitFrom(0, what, match)
+}
+
+// awaitFrom is await without the first events.
+func (p *process) awaitFrom(from int, what string, match func(event) bool) event {
+	p.t.Helper()
+	over := false
+	for {
+		p.mu.Lock()
+		events, grew := p.events, p.grew
+		p.mu.Unlock()
+		for ; from < len(events); from++ {
+			if match(events[from]) {
+				return events[from]
+			}
+		}
+		if over {
+			p.t.Fatalf("the program ended (%v) without: %s", p.cmd.ProcessState, what)
+		}
+		select {
+		case <-grew:
+		case <-p.ended:
+			over = true
+		}
+	}
+}
+
+// runID waits for the run's ID.
+func (p *process) runID() string {
+	p.t.Helper()
+	return p.await("run_started", func(e event) bool { return e.Type == "run_started" }).Run
+}
+
+// output is what the host's payload wrote: stdout or stderr.
+func (p *process) output(host string, stderr bool) string {
+	var b strings.Builder
+	for _, e := range p.all() {
+		if e.Type == "output_received" && e.Host == host && e.Stderr == stderr {
+			b.Write(e.Data)
+		}
+	}
+	return b.String()
+}
+
+// awaitOutput waits until the stdout of a host contains text.
+func (p *process) awaitOutput(host, text string) {
+	p.t.Helper()
+	p.await("output "+text, func(e event) bool {
+		return e.Type == "output_received" && e.Host == host && strings.Contains(p.output(host, false), text)
+	})
+}
+
+// result of a host, after the end.
+func (p *process) result(host string) result {
+	p.t.Helper()
+	return p.await("host_finished "+host, func(e event) bool { return e.Type == "host_finished" && e.Result.Host == host }).Result
+}
+
+// wantOutcome fails the test unless the host's result has this outcome.
+func (p *process) wantOutcome(host, outcome string) result {
+	p.t.Helper()
+	r := p.result(host)
+	if r.Outcome != outcome {
+		p.t.Errorf("%s: %+v, want outcome %q", host, r, outcome)
+	}
+	return r
+}
+
+// buffer is a bytes.Buffer for a writer and readers.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
