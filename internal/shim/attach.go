@@ -50,7 +50,7 @@ func (s *server) accept() {
 // handle is one connection of a pipe process, from its hello to its end. A frame that can't be sent doesn't end it: what was received
 // before the connection broke still counts.
 func (s *server) handle(c *net.UnixConn) {
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // a second time where the session closed it
 	conn := wire.NewConn(c)
 	_ = c.SetReadDeadline(time.Now().Add(helloWait)) // fails only on a closed connection, as the read does then
 	f, err := conn.Recv()
@@ -137,7 +137,7 @@ func (s *server) admit(c net.Conn, conn *wire.Conn, h *wire.Hello) (*attachment,
 
 func (s *server) welcome(rec record, version uint32) *wire.Welcome {
 	w := &wire.Welcome{
-		Version: version, BootId: rec.BootID, ShimPid: int32(os.Getpid()), PayloadPid: int32(rec.Payload.PID), //nolint:gosec // process IDs
+		Version: version, BootId: rec.BootID, ShimPid: int32(os.Getpid()), PayloadPid: int32(rec.Payload.PID),
 		Nonce: rec.Nonce, StartedUnixMs: rec.StartedUnixMS, Exit: s.exit, StartedNow: s.firstWelcome,
 	}
 	w.OutputStart, w.OutputEnd = s.out.bounds()

@@ -144,7 +144,7 @@ func socketEpoch(name string) (uint64, bool) {
 }
 
 func (e *endpoint) handle(c net.Conn) {
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // the payload may have gone first
 	p, ok := c.(peer)
 	if !ok {
 		return

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // another user runs it, too
+	if err := os.Chmod(dir, 0o755); err != nil {
 		panic(err)
 	}
 	program = filepath.Join(dir, "mgmt-remote-shim")
@@ -171,7 +171,7 @@ func (s *session) pipe(command string) *client {
 	if via == nil {
 		via = []string{program}
 	}
-	cmd := exec.Command(via[0], append(via[1:len(via):len(via)], command, s.dir, marker)...) //nolint:gosec // the tests' own
+	cmd := exec.Command(via[0], append(via[1:len(via):len(via)], command, s.dir, marker)...)
 	c := &client{t: s.t, cmd: cmd, errs: new(safeBuffer)}
 	cmd.Stderr = c.errs
 	in, err := cmd.StdinPipe()

@@ -32,7 +32,7 @@ func (r outputRecord) end() uint64 { return r.offset + uint64(len(r.data)) }
 // appendRecord appends the encoding of r, whose data has 1 to maxRecord bytes.
 func appendRecord(dst []byte, r outputRecord) []byte {
 	from := len(dst)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(r.data))) //nolint:gosec // at most maxRecord
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(r.data)))
 	dst = append(dst, 0, 0, 0, 0)
 	stream := byte(0)
 	if r.stderr {

@@ -85,14 +85,14 @@ func scanSegment(dir string, seq int) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	s := &segment{seq: seq}
 	var buf []byte
 	for {
 		var rec outputRecord
 		rec, buf, err = readRecord(f, buf)
 		if err != nil || (s.size > 0 && rec.offset < s.end) {
-			return s, nil //nolint:nilerr // what follows is lost, and the reader reports the gap
+			return s, nil
 		}
 		if s.size == 0 {
 			s.start = rec.offset

@@ -26,6 +26,7 @@ type payload struct {
 	process
 	group group
 	done  chan struct{} // closed when the process was reaped; exit is set before
+	alone chan struct{} // closed when no descendant is left either, as far as the system tells
 
 	mu   sync.Mutex // held to signal and to forget the process ID: it is free for others once reaped
 	gone bool
@@ -52,12 +53,12 @@ func startPayload(cfg payloadConfig) (*payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer null.Close()
+	defer null.Close() //nolint:errcheck // holds nothing
 	attr := &syscall.ProcAttr{
 		Dir: cfg.dir, Env: cfg.env, Sys: payloadAttr(),
 		Files: []uintptr{null.Fd(), cfg.stdout.Fd(), cfg.stderr.Fd()},
 	}
-	p := &payload{done: make(chan struct{})}
+	p := &payload{done: make(chan struct{}), alone: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		lockThread()
@@ -84,12 +85,12 @@ func (p *payload) wait() {
 	p.mu.Lock()
 	p.gone = true
 	p.exit = wire.Exit{
-		Code:   int32(st.ExitStatus()), //nolint:gosec // -1 to 255
+		Code:   int32(st.ExitStatus()),
 		UserUs: time.Duration(ru.Utime.Nano()).Microseconds(), SystemUs: time.Duration(ru.Stime.Nano()).Microseconds(),
 		MaxRssKib: maxRSSKiB(&ru),
 	}
 	if st.Signaled() {
-		p.exit.Signal = int32(st.Signal()) //nolint:gosec // a signal number
+		p.exit.Signal = int32(st.Signal())
 	}
 	if err != nil {
 		p.exit.Code, p.exit.Error = -1, err.Error()
@@ -97,7 +98,23 @@ func (p *payload) wait() {
 	p.mu.Unlock()
 	close(p.done)
 	reapRest()
+	close(p.alone)
 }
+
+// endRest kills what is left of the payload when its session goes away: of its group, and of the groups that its
+// descendants made for themselves. What left the terminal session (a daemon) is none of ours any more.
+func (p *payload) endRest(ctx context.Context) error {
+	err := p.group.end(ctx, stage{syscall.SIGKILL, killWait})
+	select {
+	case <-p.alone:
+		return err
+	default:
+		return errors.Join(err, p.group.sessionOnly().end(ctx, stage{syscall.SIGKILL, killWait}))
+	}
+}
+
+// sessionOnly stands for all groups of the session; on systems that can't tell it stands for none.
+func (g group) sessionOnly() group { return group{session: g.session} }
 
 // signal sends sig to the group while its leader lives; a payload that ended is not signalled.
 func (p *payload) signal(sig syscall.Signal) error {

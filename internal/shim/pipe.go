@@ -136,13 +136,13 @@ func startDaemon(dir string, p policy, lock *os.File) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // the session writes to a copy of its own
 	ready, tell, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer ready.Close()
-	cmd := exec.Command(program) //nolint:gosec,noctx // ourselves, and it outlives us
+	defer ready.Close() //nolint:errcheck // only read
+	cmd := exec.Command(program) // ourselves; without a context, because it outlives us
 	cmd.Args = append(selfArgs(), serveCommand, dir)
 	cmd.Dir = "/"
 	cmd.Stderr = log // stdin and stdout are /dev/null

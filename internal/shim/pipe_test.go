@@ -151,7 +151,7 @@ func TestPipeEndsWhenNobodyReads(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"start"}, {"start", "a"}, {"bogus"}, {"tunnel", "/x", "1"}} {
-		out, err := exec.Command(program, args...).CombinedOutput() //nolint:gosec // the tests' own
+		out, err := exec.Command(program, args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "usage:") {
 			t.Errorf("%q: %v, %s", args, err, out)
 		}

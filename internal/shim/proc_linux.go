@@ -73,7 +73,7 @@ func (g group) members() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer proc.Close()
+	defer proc.Close() //nolint:errcheck // only read
 	names, err := proc.Readdirnames(-1)
 	if err != nil {
 		return nil, err

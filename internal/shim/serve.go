@@ -153,12 +153,12 @@ func (s *server) startPayload(address string) error {
 	if err != nil {
 		return err
 	}
-	defer outW.Close()
+	defer outW.Close() //nolint:errcheck // the payload has a copy of its own
 	errR, errW, err := os.Pipe()
 	if err != nil {
 		return errors.Join(err, outR.Close())
 	}
-	defer errW.Close()
+	defer errW.Close() //nolint:errcheck // the same
 	cfg := payloadConfig{argv: s.spec.Argv, dir: s.spec.Dir, stdout: outW, stderr: errW}
 	if cfg.dir == "" {
 		cfg.dir = s.dir
@@ -199,8 +199,10 @@ func (s *server) resume(rec record) error {
 	}
 	rebooted := rec.BootID != "" && rec.BootID != bootID()
 	if g, ok := leftover(rec); ok {
-		if err := g.end(noDeadline, stage{syscall.SIGTERM, 3 * time.Second}, stage{syscall.SIGKILL, killWait}); err != nil {
-			s.log.printf("end what the last shim left behind: %v", err)
+		for _, g := range []group{g, g.sessionOnly()} {
+			if err := g.end(noDeadline, stage{syscall.SIGTERM, 3 * time.Second}, stage{syscall.SIGKILL, killWait}); err != nil {
+				s.log.printf("end what the last shim left behind: %v", err)
+			}
 		}
 	}
 	exit, err := loadExit(s.dir)
@@ -259,7 +261,7 @@ func (s *server) watch(outR, errR *os.File) {
 const pipeWait = 2 * time.Second
 
 func (s *server) pump(f *os.File, stderr bool) {
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := f.Read(buf)

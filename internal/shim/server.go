@@ -154,7 +154,7 @@ func (s *server) cleanUp() {
 	s.cleanUpOnce.Do(func() {
 		var errs []error
 		if s.payload != nil {
-			errs = append(errs, s.payload.group.end(noDeadline, stage{syscall.SIGKILL, killWait}))
+			errs = append(errs, s.payload.endRest(noDeadline))
 		}
 		_ = s.control.Close() // no more attaches; the name goes with the directory
 		if s.ep != nil {

@@ -148,7 +148,7 @@ func removeSession(dir string, spec wire.Spec) error {
 	if err != nil {
 		return err
 	}
-	defer run.Close()
+	defer run.Close() //nolint:errcheck // nothing was written through it
 	gone := ".gone-" + filepath.Base(dir)
 	if err := run.RemoveAll(gone); err != nil {
 		return err

@@ -254,6 +254,23 @@ func TestDescendantsDontDelayTheExit(t *testing.T) {
 	s.gone(pid)
 }
 
+// An engine gives each of its commands a process group of its own.
+func TestDescendantsInOtherGroupsAreEndedToo(t *testing.T) {
+	s := script(t, `exec bash -c 'set -m; sleep 1000 & echo $!'`)
+	s.write()
+	c, w := s.welcome("start", nil)
+	out, _, _ := c.collect(0)
+	pid, err := strconv.Atoi(strings.TrimSpace(out))
+	if err != nil || startOf(pid) == "" {
+		t.Fatalf("the descendant %d is not there (%v)", pid, err)
+	}
+	if pgid, err := syscall.Getpgid(pid); err != nil || pgid == int(w.PayloadPid) {
+		t.Fatalf("the descendant is in group %d (%v): this tests nothing", pgid, err)
+	}
+	c.cleanUp()
+	s.gone(pid)
+}
+
 func TestShimKilled(t *testing.T) {
 	s := script(t, `trap 'echo got term >`+"term"+`; exit 0' TERM; (trap '' TERM; echo ready; exec sleep 1000) & while :; do wait; done`)
 	s.write()
@@ -330,7 +347,7 @@ func TestOrphanEnds(t *testing.T) {
 
 func TestPayloadThatCantBeStarted(t *testing.T) {
 	noShebang := filepath.Join(t.TempDir(), "garbage")
-	if err := os.WriteFile(noShebang, []byte("\x7fnot a program"), 0o700); err != nil { //nolint:gosec // it is executed
+	if err := os.WriteFile(noShebang, []byte("\x7fnot a program"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct{ argv0, want string }{
@@ -366,7 +383,7 @@ func TestRefusedBeforeAnythingIsStarted(t *testing.T) {
 		"no directory":      {func(s *session) { s.dir += "x" }, "start", wire.Refused_NO_SESSION, "no directory"},
 		"open directory": {func(s *session) {
 			s.write()
-			if err := os.Chmod(s.dir, 0o755); err != nil { //nolint:gosec // wrong on purpose
+			if err := os.Chmod(s.dir, 0o755); err != nil {
 				s.t.Fatal(err)
 			}
 		}, "start", wire.Refused_START_FAILED, "open to others"},
