@@ -108,7 +108,7 @@ func (f *Fleet) prepare() error {
 	}
 	p := f.opts.Payload
 	spec := payload.Options{
-		Kind: payload.Graph, Argv: p.Command, Env: p.Env, Binary: p.Binary, Noop: p.Noop,
+		Kind: payload.Graph, Argv: p.Command, Env: p.Env, Binary: p.Binary, Noop: p.Noop, FailedTimeout: f.opts.ConvergedTimeout,
 		Endpoint: wire.EndpointUnix, OrphanTimeout: f.opts.OrphanTimeout, OutputCap: f.opts.OutputCap, NoCache: f.opts.NoCache,
 	}
 	if len(p.Command) > 0 {

@@ -24,12 +24,25 @@ type applyOptions struct {
 	noop bool
 	// convergedTimeout is how long everything must be as declared before apply ends by itself; negative = never.
 	convergedTimeout time.Duration
+	// failedTimeout is how long nothing but failed resources may be left before apply ends by itself; negative = never.
+	failedTimeout time.Duration
+}
+
+// after returns how long a status may last before apply ends; negative = for ever.
+func (o applyOptions) after(s engine.Status) time.Duration {
+	switch {
+	case s == engine.Busy:
+		return -1
+	case s == engine.Stuck && o.failedTimeout >= 0:
+		return o.failedTimeout
+	}
+	return o.convergedTimeout
 }
 
 // newApplyCommand makes `mgmt-remote apply`: the engine alone, on this machine. It is also what runs on a host.
 func newApplyCommand() *cobra.Command {
 	var opts applyOptions
-	var convergedTimeout seconds
+	var convergedTimeout, failedTimeout seconds
 	cmd := &cobra.Command{
 		Use:   "apply FILE",
 		Short: "Make this machine as a definition says, and keep it so",
@@ -46,7 +59,10 @@ had failed; 1 the definition or the usage is wrong, nothing was touched; 2 a res
 			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts.convergedTimeout = -1
+			opts.convergedTimeout, opts.failedTimeout = -1, -1
+			if cmd.Flags().Changed("failed-timeout") {
+				opts.failedTimeout = time.Duration(failedTimeout)
+			}
 			if cmd.Flags().Changed("converged-timeout") {
 				opts.convergedTimeout = time.Duration(convergedTimeout)
 			}
@@ -58,7 +74,11 @@ had failed; 1 the definition or the usage is wrong, nothing was touched; 2 a res
 	cmd.Flags().BoolVar(&opts.noop, "noop", false, "change nothing, only say what would change")
 	cmd.Flags().Var(&convergedTimeout, "converged-timeout",
 		"end after nothing was left to do for so long, such as 5s; a bare number means seconds (default: never end)")
-	cmd.Flags().Lookup("converged-timeout").DefValue = "" // 0 is not the default but a good value
+	cmd.Flags().Var(&failedTimeout, "failed-timeout",
+		"end with exit code 2 after nothing but failed resources was left for so long (default: as --converged-timeout)")
+	for _, name := range []string{"converged-timeout", "failed-timeout"} {
+		cmd.Flags().Lookup(name).DefValue = "" // 0 is not the default but a good value
+	}
 	return cmd
 }
 
@@ -94,11 +114,9 @@ func apply(ctx context.Context, file string, opts applyOptions, stdout, stderr i
 		Status: func(s engine.Status) {
 			report(s == engine.Quiet)
 			p.status(s)
-			switch {
-			case s == engine.Busy:
-				end.Stop()
-			case opts.convergedTimeout >= 0:
-				end.Reset(opts.convergedTimeout)
+			end.Stop()
+			if d := opts.after(s); d >= 0 {
+				end.Reset(d)
 			}
 		},
 	})

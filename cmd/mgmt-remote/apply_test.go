@@ -151,3 +151,26 @@ func TestApplyBelowAShimThatSaysTooLittle(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// What is failed for good must not keep a run waiting; what is as declared may stay for ever.
+func TestApplyEndsWhenOnlyFailuresAreLeft(t *testing.T) {
+	dir := t.TempDir()
+	_, errOut, err := runApply(t.Context(), t, dir, `resources:
+  exec:
+  - {name: no, cmd: "false", state: present}
+  file:
+  - {name: a, path: DIR/a, content: "abc"}
+`, "--failed-timeout", "50ms")
+	var exit exitError
+	if !errors.As(err, &exit) || exit != exitFailed || !strings.Contains(errOut, "exec[no]") {
+		t.Errorf("%v, %q", err, errOut)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(got) != "abc" {
+		t.Errorf("what did not depend on the failure: %q, %v", got, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, _, err := runApply(ctx, t, dir, twoFiles, "--failed-timeout", "50ms"); err != nil || ctx.Err() == nil {
+		t.Errorf("without a failure it ended by itself: %v", err)
+	}
+}

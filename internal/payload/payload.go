@@ -42,6 +42,9 @@ type Options struct {
 	Env    []string // KEY=VALUE, templates over Facts
 	Binary string   // Command: a local file that is copied and run instead of Argv[0]
 	Noop   bool     // Graph: change nothing, say what would be changed
+	// FailedTimeout ends a Graph payload with a failure when nothing but failed resources was left for so long, so
+	// that the others don't wait for it; 0 = never.
+	FailedTimeout time.Duration
 
 	Endpoint      string        // wire.EndpointUnix (also "") or wire.EndpointTCP
 	OrphanTimeout time.Duration // how long a session lives without us; < 0 = for ever, 0 = DefaultOrphanTimeout
@@ -223,6 +226,9 @@ func (p *Payload) spec(r Request, dir string) (wire.Spec, *transfer.Blob, error)
 		spec.Argv = []string{p.remotePath(r.Base, dir, program), "apply"}
 		if p.opts.Noop {
 			spec.Argv = append(spec.Argv, "--noop")
+		}
+		if p.opts.FailedTimeout > 0 {
+			spec.Argv = append(spec.Argv, "--failed-timeout", p.opts.FailedTimeout.String())
 		}
 		spec.Argv = append(spec.Argv, dir+"/"+DefinitionFile)
 		return spec, program, nil
