@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -70,7 +71,35 @@ type start struct {
 	stderr  io.Writer // nil: the channel's tail
 }
 
+// OpenSSH counts an ended session against MaxSessions until its main loop has collected the channel, after its answer to
+// our close is on the way (channels.c: channel_garbage_collect). So an open right after a close can be refused though a session is
+// free, and is tried again openTries times, the pauses doubling from openPause: 310 ms in all.
+const (
+	openTries = 6
+	openPause = 10 * time.Millisecond
+)
+
+// open is openOnce with patience for a server that has no session to spare at the moment.
 func (c *Conn) open(ctx context.Context, s start) (*Channel, error) {
+	for try, pause := 1, openPause; ; try, pause = try+1, 2*pause {
+		ch, err := c.openOnce(ctx, s)
+		if fault.KindOf(err) != fault.Busy || try == openTries {
+			return ch, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, asFault(s.op, c.host, ctx.Err())
+		case <-c.done:
+			timer.Stop()
+			return nil, c.gone(s.op)
+		}
+	}
+}
+
+func (c *Conn) openOnce(ctx context.Context, s start) (*Channel, error) {
 	var opened *Channel
 	err := c.race(ctx, s.op, func(abandoned *atomic.Bool) error {
 		ch, reqs, err := c.ssh.OpenChannel("session", nil)
@@ -156,7 +185,7 @@ func (c *Channel) copyStderr(w io.Writer) {
 // Read reads standard output; io.EOF is the end of it. When the connection died it returns a fault of kind Lost.
 func (c *Channel) Read(p []byte) (int, error) {
 	n, err := c.ch.Read(p)
-	if err == io.EOF && c.hasExited() {
+	if errors.Is(err, io.EOF) && c.hasExited() {
 		return n, err
 	}
 	return n, c.conn.endOfStream(c.op, err)
@@ -165,7 +194,7 @@ func (c *Channel) Read(p []byte) (int, error) {
 func (c *Channel) hasExited() bool {
 	select {
 	case <-c.exited:
-		return c.exit != errNoStatus
+		return !errors.Is(c.exit, errNoStatus)
 	default:
 		return false
 	}
@@ -193,7 +222,7 @@ func (c *Conn) closeChannel(op string, ch ssh.Channel) error {
 	default:
 	}
 	err := c.race(context.Background(), op, func(*atomic.Bool) error {
-		if err := ch.Close(); err != nil && err != io.EOF { // EOF: closed before
+		if err := ch.Close(); err != nil && !errors.Is(err, io.EOF) { // EOF: closed before
 			return err
 		}
 		return nil
@@ -226,7 +255,7 @@ func (c *Channel) result() error {
 		e.Stderr = c.stderr.String()
 		return &e
 	}
-	if err := c.conn.endOfStream(c.op, io.EOF); err != io.EOF {
+	if err := c.conn.endOfStream(c.op, io.EOF); !errors.Is(err, io.EOF) {
 		return err
 	}
 	return fault.Wrap(fault.Lost, c.op, c.exit).WithHost(c.conn.host)

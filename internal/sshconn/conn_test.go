@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -147,7 +148,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	if err := c.Err(); err != nil {
 		t.Errorf("Err after our own Close: %v", err)
 	}
-	if _, err := ch.Read(make([]byte, 1)); err == nil || err == io.EOF {
+	if _, err := ch.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("Read after Close: %v", err)
 	}
 	wantFault(t, ch.Wait(), fault.Lost)
@@ -312,6 +313,41 @@ func TestChannelRefused(t *testing.T) {
 	_, err := c.Subsystem(context.Background(), "sftp")
 	wantFault(t, err, fault.Environment, "start sftp", "refused")
 	eventually(t, "the refused channel is closed", func() bool { return s.sessions() == 0 })
+}
+
+// TestChannelRefusedAtFirst is a server that has not collected the channel before yet: nobody but us should notice.
+func TestChannelRefusedAtFirst(t *testing.T) {
+	s := newServer(t)
+	var refusals atomic.Int64
+	refusals.Store(2)
+	s.onChannel = func(ch ssh.NewChannel) bool {
+		if refusals.Load() == 0 {
+			return false
+		}
+		refusals.Add(-1)
+		_ = ch.Reject(ssh.ConnectionFailed, "open failed")
+		return true
+	}
+	o := insecure(t)
+	o.NetDial = memory(t, s)
+	c := connect(t, o, testHost)
+	ch, err := c.Open(t.Context(), "cat")
+	if err != nil || refusals.Load() != 0 {
+		t.Fatalf("%v, %d refusals left", err, refusals.Load())
+	}
+	must(t, ch.Close())
+
+	refusals.Store(1 << 30)
+	ctx, cancel := context.WithTimeout(t.Context(), openPause/2)
+	defer cancel()
+	_, err = c.Open(ctx, "cat")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while it waits for a session: %v", err)
+	}
+	again := make(chan error, 1)
+	go func() { _, err := c.Open(context.Background(), "cat"); again <- err }()
+	must(t, c.Close())
+	wantFault(t, <-again, fault.Lost)
 }
 
 // TestHeldConnection holds what an idle connection costs: goroutines exactly, memory with room for the runtime's noise.

@@ -110,7 +110,7 @@ func (c *Channel) drainTo(w io.Writer) error {
 			}
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

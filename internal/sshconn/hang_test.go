@@ -200,7 +200,7 @@ func TestHangOnChannel(t *testing.T) {
 								_ = r.Reply(true, nil)
 							}
 						}()
-						if _, err := session.Read(make([]byte, 1)); err != io.EOF {
+						if _, err := session.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 							t.Errorf("the late channel: %v", err)
 						}
 						_ = session.Close()

@@ -15,7 +15,7 @@ import (
 )
 
 // dialWith dials a server under the name h.example:2222 with these known_hosts lines.
-func dialWith(t *testing.T, s *server, policy HostKeyPolicy, lines ...string) (error, string) {
+func dialWith(t *testing.T, s *server, policy HostKeyPolicy, lines ...string) (string, error) {
 	t.Helper()
 	t.Setenv("HOME", t.TempDir())
 	file := filepath.Join(t.TempDir(), "ssh", "known_hosts")
@@ -29,7 +29,7 @@ func dialWith(t *testing.T, s *server, policy HostKeyPolicy, lines ...string) (e
 	if err == nil {
 		must(t, c.Close())
 	}
-	return err, file
+	return file, err
 }
 
 func TestHostKeys(t *testing.T) {
@@ -71,7 +71,7 @@ func TestHostKeys(t *testing.T) {
 			if srv == nil {
 				srv = s
 			}
-			err, file := dialWith(t, srv, Strict, tc.lines...)
+			_, err := dialWith(t, srv, Strict, tc.lines...)
 			if tc.kind == fault.Unknown {
 				must(t, err)
 			} else {
@@ -81,12 +81,11 @@ func TestHostKeys(t *testing.T) {
 				return
 			}
 			// accept-new takes the unknown, and nothing else.
-			err, file = dialWith(t, srv, AcceptNew, tc.lines...)
+			_, err = dialWith(t, srv, AcceptNew, tc.lines...)
 			if isUnknown := strings.Contains(strings.Join(tc.words, " "), "unknown"); isUnknown != (err == nil) {
 				t.Errorf("accept-new: %v", err)
 			}
-			must(t, func() error { err, _ := dialWith(t, srv, Insecure, tc.lines...); return err }())
-			_ = file
+			must(t, func() error { _, err := dialWith(t, srv, Insecure, tc.lines...); return err }())
 		})
 	}
 }
@@ -137,7 +136,7 @@ func TestAcceptNewWritesOneLine(t *testing.T) {
 func TestAcceptNewKeepsTheLastLine(t *testing.T) {
 	s := newServer(t)
 	old := knownhosts.Line([]string{"other"}, newSigner(t).PublicKey()) // no newline at the end
-	err, file := dialWith(t, s, AcceptNew, old)
+	file, err := dialWith(t, s, AcceptNew, old)
 	must(t, err)
 	got, err := os.ReadFile(file)
 	must(t, err)
@@ -171,7 +170,7 @@ func TestKnownTypeIsNegotiated(t *testing.T) {
 	must(t, err)
 	s.config.AddHostKey(rsa)
 	for _, name := range []string{"[h.example]:2222", knownhosts.HashHostname("[h.example]:2222")} {
-		err, _ := dialWith(t, s, Strict, knownhosts.Line([]string{name}, public))
+		_, err := dialWith(t, s, Strict, knownhosts.Line([]string{name}, public))
 		must(t, err)
 	}
 	h := newHostKeys(t, HostKeyOptions{Files: []string{knownHosts(t, "h.example:22", public)}})

@@ -357,11 +357,14 @@ func TestBadIdentities(t *testing.T) {
 func TestMaxStartups(t *testing.T) {
 	s := startSSHD(t, "MaxStartups 1")
 	o := insecure(t)
-	hold, err := net.Dial("tcp", s.host.Address())
-	must(t, err)
-	defer hold.Close()
-	_, err = bufio.NewReader(hold).ReadString('\n')
-	must(t, err)
-	_, err = dialer(t, o).Dial(t.Context(), s.host)
+	// Until sshd has noticed that whoever looked whether it listens is gone, the one place is taken.
+	for greeting := ""; !strings.HasPrefix(greeting, "SSH-"); {
+		hold, err := net.Dial("tcp", s.host.Address())
+		must(t, err)
+		defer hold.Close()
+		greeting, err = bufio.NewReader(hold).ReadString('\n')
+		must(t, err)
+	}
+	_, err := dialer(t, o).Dial(t.Context(), s.host)
 	wantFault(t, err, fault.Busy)
 }

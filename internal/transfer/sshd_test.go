@@ -46,26 +46,6 @@ func dial(t testing.TB, s *sshd.Server) *sshconn.Conn {
 	return conn
 }
 
-// patient tries again while the server has no session left. OpenSSH counts an ended session until its main loop has collected the
-// channel, and an open that comes in the same packet as the last close is refused.
-type patient struct{ conn *sshconn.Conn }
-
-func (p patient) Exec(ctx context.Context, e sshconn.Exec) error {
-	for {
-		if err := p.conn.Exec(ctx, e); fault.KindOf(err) != fault.Busy {
-			return err
-		}
-	}
-}
-
-func (p patient) Subsystem(ctx context.Context, name string) (*sshconn.Channel, error) {
-	for {
-		if ch, err := p.conn.Subsystem(ctx, name); fault.KindOf(err) != fault.Busy {
-			return ch, err
-		}
-	}
-}
-
 // tempDir is short, to leave room for sockets.
 func tempDir(t testing.TB) string {
 	t.Helper()
@@ -174,7 +154,7 @@ func TestCopyTwice(t *testing.T) {
 		"no cache":       {true, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, s := patient{dial(t, server)}, newSession(t)
+			conn, s := dial(t, server), newSession(t)
 			blob, data := program(t, 3_000_000, tc.packable)
 			var reports []int64
 			request := CopyRequest{
