@@ -8,6 +8,7 @@ package converge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -68,8 +69,12 @@ type convergeActor struct {
 }
 
 type (
-	elapsed    struct{ host string } // "" is the group
-	wrote      struct{ err error }
+	elapsed struct{ host string } // "" is the group
+	// wrote is the end of a write; where it failed, batch is still to be written.
+	wrote struct {
+		batch map[string]string
+		err   error
+	}
 	watchEnded struct{ err error }
 	retryWatch struct{}
 	retryWrite struct{}
@@ -115,7 +120,7 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 	case elapsed:
 		a.elapsed(ctx, m.host)
 	case wrote:
-		a.wrote(m.err)
+		a.wrote(m)
 	case retryWrite:
 		a.write()
 	case watchEnded:
@@ -225,30 +230,18 @@ func (a *convergeActor) write() {
 	batch := a.pending
 	a.pending, a.writing = map[string]string{}, true
 	a.work.Go(func(ctx context.Context) any {
-		if err := a.cfg.Store.Put(ctx, batch); err != nil {
-			return wrote{unwritten{batch, err}}
-		}
-		return wrote{}
+		return wrote{batch, a.cfg.Store.Put(ctx, batch)}
 	})
 }
 
-// unwritten carries what a failed write was about back to the actor.
-type unwritten struct {
-	batch map[string]string
-	err   error
-}
-
-func (u unwritten) Error() string { return u.err.Error() }
-
-func (a *convergeActor) wrote(err error) {
+func (a *convergeActor) wrote(m wrote) {
 	a.writing = false
-	failed, ok := err.(unwritten)
-	if !ok {
+	if m.err == nil {
 		a.write()
 		return
 	}
-	maps.Copy(failed.batch, a.pending) // newer values win
-	a.pending = failed.batch
-	a.cfg.Logger.Warn("writing the hosts' states failed; it is tried again", "error", failed.err)
+	maps.Copy(m.batch, a.pending) // newer values win
+	a.pending = m.batch
+	a.cfg.Logger.Warn("writing the hosts' states failed; it is tried again", "error", m.err)
 	a.work.After(retryStore, retryWrite{})
 }

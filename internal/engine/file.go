@@ -72,10 +72,10 @@ func explain(err error) error {
 func (f *fileResource) plan() ([]stepToDo, error) {
 	path := f.spec.Location()
 	info, err := os.Lstat(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+	missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	if err != nil && !missing {
 		return nil, err
 	}
-	missing := err != nil
 	fits := !missing && f.fits(info)
 	if f.spec.State == graph.Absent {
 		if missing {
@@ -254,15 +254,18 @@ func equal(a, b io.Reader) (bool, error) {
 			return false, nil
 		}
 		for _, err := range []error{errA, errB} {
-			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			if err != nil && !atEnd(err) {
 				return false, err
 			}
 		}
-		if errA != nil || errB != nil {
+		if atEnd(errA) || atEnd(errB) {
 			return true, nil // equal pieces end together
 		}
 	}
 }
+
+// atEnd reports whether io.ReadFull met the end of its input.
+func atEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // write replaces the file by one with the declared content. Mode and owner are those declared, else those of old; for
 // a new file they follow the umask and this process.

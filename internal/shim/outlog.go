@@ -92,7 +92,7 @@ func scanSegment(dir string, seq int) (*segment, error) {
 		var rec outputRecord
 		rec, buf, err = readRecord(f, buf)
 		if err != nil || (s.size > 0 && rec.offset < s.end) {
-			return s, nil
+			return s, nil // what follows is lost, and the reader reports the gap
 		}
 		if s.size == 0 {
 			s.start = rec.offset

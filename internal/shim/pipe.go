@@ -141,7 +141,7 @@ func startDaemon(dir string, p policy, lock *os.File) error {
 	if err != nil {
 		return err
 	}
-	defer ready.Close() //nolint:errcheck // only read
+	defer ready.Close()          //nolint:errcheck // only read
 	cmd := exec.Command(program) // ourselves; without a context, because it outlives us
 	cmd.Args = append(selfArgs(), serveCommand, dir)
 	cmd.Dir = "/"

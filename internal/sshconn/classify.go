@@ -34,10 +34,11 @@ func asFault(op, host string, err error) *fault.Fault {
 	return f
 }
 
-// lost is the end of a connection that we did not end.
+// lost is the end of a connection that we did not end. It is never io.EOF, not for errors.Is either: that is the good end
+// of one stream.
 func lost(host string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("the host closed the connection: %w", err)
+		err = fmt.Errorf("the host closed the connection: %w", io.ErrUnexpectedEOF)
 	}
 	return fault.Wrap(fault.Lost, "keep the connection", err).WithHost(host)
 }

@@ -131,7 +131,7 @@ func (c *Conn) serve(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 			if err := ka.onTick(); err != nil {
 				_ = c.end(err)
 			}
-		case <-ka.answered:
+		case <-ka.answered: //nolint:errcheck // any answer will do, see keepalive
 			ka.onAnswer()
 		}
 	}

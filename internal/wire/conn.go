@@ -47,7 +47,7 @@ func (c *Conn) Send(f *Frame) error {
 	if n > MaxFrame {
 		return fmt.Errorf("send %d bytes: %w", n, ErrFrameTooLarge)
 	}
-	binary.BigEndian.PutUint32(buf, uint32(n)) //nolint:gosec // n <= MaxFrame
+	binary.BigEndian.PutUint32(buf, uint32(n))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sendErr != nil {

@@ -63,7 +63,7 @@ func Sockets(dir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list unix sockets: %w", err)
 	}
-	defer table.Close() //nolint:errcheck // only read
+	defer table.Close()
 	var found []string
 	lines := bufio.NewScanner(table)
 	for lines.Scan() {

@@ -159,7 +159,7 @@ func (c *connection) session(ch ssh.Channel, requests <-chan *ssh.Request, free 
 		code := run(ch)
 		free()
 		// The peer may be gone; then the status interests nobody.
-		_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(code)})) //nolint:gosec // 0 to 255
+		_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(code)}))
 		_ = ch.Close()
 		<-drained
 		return

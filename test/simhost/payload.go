@@ -38,7 +38,7 @@ func (s *session) run(ctx context.Context) {
 	s.cancelLocked()
 	h.mu.Unlock()
 	<-printed
-	exit := &wire.Exit{Code: int32(code)} //nolint:gosec // an exit status
+	exit := &wire.Exit{Code: int32(code)}
 	if fatal != 0 && p.Body == nil {
 		exit = &wire.Exit{Code: -1, Signal: fatal}
 	}

@@ -48,7 +48,7 @@ func (f files) PosixRename(r *sftp.Request) error { return f.rename(r.Filepath, 
 // StatVFS tells the free space.
 func (f files) StatVFS(*sftp.Request) (*sftp.StatVFS, error) {
 	const block = 4096
-	free := uint64(max(f.free(), 0)) / block //nolint:gosec // not negative
+	free := uint64(max(f.free(), 0)) / block
 	return &sftp.StatVFS{Bsize: block, Frsize: block, Blocks: 1 << 24, Bfree: free, Bavail: free, Namemax: 255}, nil
 }
 
@@ -84,7 +84,7 @@ func (f files) setstat(r *sftp.Request) error {
 		n.mode = n.mode.Type() | attrs.FileMode().Perm() | attrs.FileMode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)
 	}
 	if flags.Size {
-		size := int64(min(attrs.Size, 1<<31)) //nolint:gosec // bounded
+		size := int64(min(attrs.Size, 1<<31))
 		n.grow(size)
 		n.data, n.size = n.data[:size], size
 	}
@@ -156,5 +156,5 @@ func (i info) Mode() fs.FileMode  { return i.node.mode }
 func (i info) ModTime() time.Time { return i.node.mtime }
 func (i info) IsDir() bool        { return i.node.mode.IsDir() }
 func (i info) Sys() any           { return nil }
-func (i info) Uid() uint32        { return uint32(i.node.uid) } //nolint:revive,gosec // named by sftp.FileInfoUidGid
-func (i info) Gid() uint32        { return uint32(i.node.uid) } //nolint:revive,gosec // the same
+func (i info) Uid() uint32        { return uint32(i.node.uid) } //nolint:staticcheck // sftp.FileInfoUidGid names it
+func (i info) Gid() uint32        { return uint32(i.node.uid) } //nolint:staticcheck // the same

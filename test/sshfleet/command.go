@@ -150,7 +150,7 @@ func (c *command) signal(name string) bool {
 func (c *command) exitMessage() (name string, payload []byte) {
 	status, ok := c.state.Sys().(syscall.WaitStatus)
 	if !ok || !status.Signaled() {
-		return exitStatus(uint32(c.state.ExitCode())) //nolint:gosec // 0…255 for a process that exited
+		return exitStatus(uint32(c.state.ExitCode()))
 	}
 	signal := "SIG@openssh.com" // sshd's word for signals that the RFC doesn't name
 	for n, s := range signals {

@@ -156,7 +156,7 @@ func TestHangBeforeLogin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer raw.Close() //nolint:errcheck // the end
+			defer raw.Close()
 			banner := later(func() string { s, _ := bufio.NewReader(raw).ReadString('\n'); return s })
 			if stage != Accept {
 				if s := arrives(t, banner); !strings.HasPrefix(s, "SSH-2.0-") {
@@ -193,7 +193,7 @@ func TestHangAfterLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // the end
+	defer s.Close()
 	h.Hang(SFTPWrite)
 	w, err := s.Create("f") // all but writes works
 	if err != nil {

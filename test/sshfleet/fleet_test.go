@@ -86,7 +86,7 @@ func run(t *testing.T, c *ssh.Client, command string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer s.Close() //nolint:errcheck // closed by the server already
+	defer s.Close()
 	out, err := s.Output(command)
 	return string(out), err
 }
@@ -270,7 +270,7 @@ func TestInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := ssh.NewClient(sc, channels, requests)
-	defer c.Close() //nolint:errcheck // the end
+	defer c.Close()
 	if out, err := run(t, c, "echo hi"); err != nil || out != "hi\n" {
 		t.Errorf("got %q, %v", out, err)
 	}

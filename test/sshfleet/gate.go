@@ -38,7 +38,7 @@ func (g *writeGate) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := g.Channel.Read(p[:min(uint32(len(p)), g.body)])
-	g.body -= uint32(n) //nolint:gosec // 0 ≤ n ≤ body
+	g.body -= uint32(n)
 	return n, err
 }
 

@@ -79,7 +79,7 @@ func TestOpenSSHForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // the end
+	defer l.Close()
 	cmd := client(t, f, "ssh", "-p", "-R", far+":"+near, h.User()+"@127.0.0.1", "echo up; exec cat")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -99,12 +99,12 @@ func TestOpenSSHForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer peer.Close() //nolint:errcheck // the end
+	defer peer.Close()
 	served, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer served.Close() //nolint:errcheck // the end
+	defer served.Close()
 	if _, err := io.WriteString(peer, "question"); err != nil {
 		t.Fatal(err)
 	}
