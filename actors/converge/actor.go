@@ -8,7 +8,6 @@ package converge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
