@@ -125,6 +125,10 @@ func (cfg Config) recordCleaned(ctx context.Context) error {
 func (a *hostActor) conclude() {
 	r := a.machine.Result()
 	r.Host = a.cfg.Host.Name
+	if last := a.begin.Last; last != nil && r.Outcome == messages.OutcomeCanceled && a.machine.Finished() {
+		// Nobody canceled this host: the others were done while it could not be reached.
+		r.Outcome, r.Fault = messages.OutcomeUnreachable, last
+	}
 	a.send(messages.HostDone{Result: r})
 }
 

@@ -41,6 +41,9 @@ func (m *Machine) Trace() messages.Trace { return m.trace }
 // Stopping reports whether anybody asked to stop, or the goal is reached.
 func (m *Machine) Stopping() bool { return m.stop != messages.StopNone }
 
+// Finished reports whether the payload was to end because the goal was reached or the time was over.
+func (m *Machine) Finished() bool { return m.finish != messages.FinishNone }
+
 // Step takes one event. An event that means nothing in the present state changes nothing: answers to what was given
 // up meanwhile arrive late, and that is not an error.
 func (m *Machine) Step(event Event) []Effect {
@@ -416,7 +419,7 @@ func (m *Machine) do(effects ...Effect) { m.effects = append(m.effects, effects.
 
 // Result fills in what the machine knows of the host's result; the actor adds times and counts.
 func (m *Machine) Result() messages.Result {
-	r := messages.Result{Fault: m.fault, Exit: m.exit, Converged: m.finish == messages.FinishConverged && m.fault == nil}
+	r := messages.Result{Fault: m.fault, Exit: m.exit, Converged: m.finish == messages.FinishConverged && m.fault == nil && m.exit != nil}
 	switch {
 	case m.fault != nil && errors.Is(m.fault, fault.ErrTakenOver):
 		r.Outcome = messages.OutcomeTakenOver
