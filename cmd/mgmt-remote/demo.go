@@ -87,7 +87,7 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 		})
 	}
 	printer := newPrinter(out, json, false)
-	if err := drive(cmd, opts, printer, json); err != nil {
+	if err := drive(cmd, opts, printer); err != nil {
 		return err
 	}
 	return watch.verdict(say)
@@ -214,4 +214,3 @@ func nothingLeft(m *sshfleet.Host) error {
 	}
 	return nil
 }
-

@@ -35,7 +35,7 @@ func isTerminal(out io.Writer) bool {
 }
 
 // drive runs a fleet with everything around it that a command has: events to the printer, signals, the exit code.
-func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, quiet bool) (err error) {
+func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer) (err error) {
 	observe := opts.Observe
 	show := &shower{printer: printer}
 	opts.Observe = func(event messages.Event) {
@@ -51,7 +51,7 @@ func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, quie
 	show.fleet = f
 	defer func() { err = errors.Join(err, f.Close(), shimbin.Close()) }()
 
-	interrupted := listen(cmd.ErrOrStderr(), f, quiet)
+	interrupted := listen(cmd.ErrOrStderr(), f)
 	report, err := f.Run(context.Background())
 	stopped := interrupted()
 	if err := errors.Join(err, printer.Close(), show.err); err != nil {
@@ -79,7 +79,7 @@ func (s *shower) event(event messages.Event) {
 }
 
 // listen turns signals into stops of growing level. The returned function ends that and reports whether there was one.
-func listen(stderr io.Writer, f *fleet.Fleet, quiet bool) func() bool {
+func listen(stderr io.Writer, f *fleet.Fleet) func() bool {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// Without this, a write to a pipe that nobody reads would end us with sessions left on the hosts.
@@ -92,9 +92,7 @@ func listen(stderr io.Writer, f *fleet.Fleet, quiet bool) func() bool {
 			case <-signals:
 				n++
 				level := min(messages.StopLevel(n), messages.StopLeave)
-				if !quiet {
-					fmt.Fprintln(stderr, "mgmt-remote: "+stopText[level])
-				}
+				fmt.Fprintln(stderr, "mgmt-remote: "+stopText[level])
 				f.Stop(level)
 			case <-done:
 				count <- n

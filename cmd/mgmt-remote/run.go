@@ -140,7 +140,7 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if f.hostKeys == string(fleet.HostKeysInsecure) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "mgmt-remote: warning: --host-key=insecure: anyone on the way can be the host")
 	}
-	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0), f.json)
+	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0))
 }
 
 // options makes the fleet's options of the flags, without hosts and command.
