@@ -262,15 +262,49 @@ func (p *process) wantOutcome(host, outcome string) result {
 	return r
 }
 
+// awaitStderr waits until the program's stderr contains text.
+func (p *process) awaitStderr(text string) {
+	p.t.Helper()
+	for over := false; ; {
+		got, grew := p.stderr.look()
+		if strings.Contains(got, text) {
+			return
+		}
+		if over {
+			p.t.Fatalf("the program ended (%v) without %q on stderr", p.cmd.ProcessState, text)
+		}
+		select {
+		case <-grew:
+		case <-p.ended:
+			over = true
+		}
+	}
+}
+
 // buffer is a bytes.Buffer for a writer and readers.
 type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	grew chan struct{} // closed by the next write; nil until somebody looks
+}
+
+// look returns what is there, and a channel that is closed when there is more.
+func (b *buffer) look() (string, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.grew == nil {
+		b.grew = make(chan struct{})
+	}
+	return b.b.String(), b.grew
 }
 
 func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.grew != nil {
+		close(b.grew)
+		b.grew = nil
+	}
 	return b.b.Write(p)
 }
 
