@@ -89,7 +89,7 @@ func (l *lab) start(args ...string) *process {
 	ctx, cancel := context.WithTimeout(l.t.Context(), runFor)
 	p := &process{t: l.t, stderr: &buffer{}, plain: &buffer{}, ended: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, program, args...)
-	p.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+l.dir, "HOME="+l.dir, "SSH_AUTH_SOCK=", "TMPDIR="+l.dir)
+	p.cmd.Env = l.env()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal: nothing can be asked
 	p.cmd.WaitDelay = 5 * time.Second
 	p.cmd.Stderr = p.stderr
@@ -119,6 +119,11 @@ func (l *lab) start(args ...string) *process {
 		}
 	})
 	return p
+}
+
+// env is the program's environment: everything that it keeps is in the lab.
+func (l *lab) env() []string {
+	return append(os.Environ(), "XDG_STATE_HOME="+l.dir, "HOME="+l.dir, "SSH_AUTH_SOCK=", "TMPDIR="+l.dir)
 }
 
 // tail keeps what a failed test shows readable.
