@@ -46,18 +46,18 @@ func newApplyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply FILE",
 		Short: "Make this machine as a definition says, and keep it so",
-		Long: `Make this machine as the definition FILE says, and keep it so: what drifts is applied again, until an
-interrupt or, with --converged-timeout, until nothing was left to do for that long.
+		Long: `Make this machine as the definition FILE says, and keep it so: what drifts is
+applied again, until an interrupt or, with --converged-timeout, until nothing was
+left to do for that long.
 
-Prints one line for each change. Exit codes: 0 everything is as declared, or an interrupt came while nothing
-had failed; 1 the definition or the usage is wrong, nothing was touched; 2 a resource failed for good.`,
+Prints one line for each change. Exit codes: 0 everything is as declared, or an
+interrupt came while nothing had failed; 1 the definition or the usage is wrong,
+nothing was touched; 2 a resource failed for good.`,
 		Example: `  mgmt-remote apply site.yaml
-  mgmt-remote apply --noop --converged-timeout 0 site.yaml   # what would change?
-  mgmt-remote apply --converged-timeout 5s site.yaml         # apply once, end when done`,
-		Args: cobra.ExactArgs(1),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
-		},
+  mgmt-remote apply --noop --converged-timeout 0 site.yaml  # what would change?
+  mgmt-remote apply --converged-timeout 5s site.yaml        # end when done`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeDefinitions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.convergedTimeout, opts.failedTimeout = -1, -1
 			if cmd.Flags().Changed("failed-timeout") {
@@ -73,7 +73,7 @@ had failed; 1 the definition or the usage is wrong, nothing was touched; 2 a res
 	}
 	cmd.Flags().BoolVar(&opts.noop, "noop", false, "change nothing, only say what would change")
 	cmd.Flags().Var(&convergedTimeout, "converged-timeout",
-		"end after nothing was left to do for so long, such as 5s; a bare number means seconds (default: never end)")
+		"end after nothing was left to do for `TIME`; 0 = at once (default: never)")
 	cmd.Flags().Var(&failedTimeout, "failed-timeout",
 		"end with exit code 2 after nothing but failed resources was left for so long (default: as --converged-timeout)")
 	for _, name := range []string{"converged-timeout", "failed-timeout"} {

@@ -30,12 +30,13 @@ func newDemoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a graph on a whole fleet inside this process: no sshd, no root",
-		Long: `Starts SSH servers inside this process, each with a sandbox directory as its machine, and runs
-a graph on all of them: real SSH, real files, real processes, real etcd, on loopback only.
+		Long: `Start SSH servers inside this process, each with a sandbox directory as its
+machine, and run a graph on all of them: real SSH, real files, real processes,
+real etcd, on loopback only.
 
-At the end it checks from outside that each host's files are there, that the group converged
-through the etcd, and that nothing of ours is left in any sandbox. It fails if any of that is
-not so.`,
+At the end it checks from outside that each host's files are there, that the
+group converged through the etcd, and that nothing of ours is left in any
+sandbox. It fails if any of that is not so.`,
 		Example: "  mgmt-remote demo\n  mgmt-remote demo --hosts 20",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,7 +46,7 @@ not so.`,
 			return demo(cmd, hosts, json)
 		},
 	}
-	cmd.Flags().IntVar(&hosts, "hosts", 5, "how many `N` hosts")
+	cmd.Flags().IntVar(&hosts, "hosts", 5, "run on `N` hosts")
 	cmd.Flags().BoolVar(&json, "json", false, "one JSON event per line on stdout (docs/events.md)")
 	return cmd
 }
@@ -65,7 +66,7 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 	out := cmd.OutOrStdout()
 	say := func(format string, args ...any) {
 		if !json {
-			fmt.Fprintf(out, format+"\n", args...)
+			_, _ = fmt.Fprintf(out, format+"\n", args...) // the printer tells when stdout is gone
 		}
 	}
 	say("%d machines, each an SSH server in this process with a sandbox below %s\n", hosts, dir)

@@ -49,7 +49,11 @@ func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer) (err
 		return err
 	}
 	show.fleet = f
-	defer func() { err = errors.Join(err, f.Close(), shimbin.Close()) }()
+	defer func() {
+		if cerr := errors.Join(f.Close(), shimbin.Close()); cerr != nil {
+			say(cmd.ErrOrStderr(), "clean up on this machine: %v", cerr) // the exit code is about the run
+		}
+	}()
 
 	interrupted := listen(cmd.ErrOrStderr(), f)
 	report, err := f.Run(context.Background())
@@ -92,7 +96,7 @@ func listen(stderr io.Writer, f *fleet.Fleet) func() bool {
 			case <-signals:
 				n++
 				level := min(messages.StopLevel(n), messages.StopLeave)
-				fmt.Fprintln(stderr, "mgmt-remote: "+stopText[level])
+				say(stderr, "%s", stopText[level])
 				f.Stop(level)
 			case <-done:
 				count <- n

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -14,15 +16,18 @@ import (
 type etcdTLSFlags struct{ ca, cert, key string }
 
 func (f *etcdTLSFlags) register(p *pflag.FlagSet) {
-	p.StringVar(&f.ca, "etcd-cacert", "", "CA `FILE` for --etcd-endpoints")
-	p.StringVar(&f.cert, "etcd-cert", "", "client certificate `FILE` for --etcd-endpoints")
-	p.StringVar(&f.key, "etcd-key", "", "client key `FILE` for --etcd-endpoints")
+	p.StringVar(&f.ca, "etcd-cacert", "", "check the servers of --etcd-endpoints with the CA in `FILE`")
+	p.StringVar(&f.cert, "etcd-cert", "", "show the client certificate in `FILE` to them")
+	p.StringVar(&f.key, "etcd-key", "", "its key, in `FILE`")
 }
 
-// config returns nil where no file is named.
-func (f *etcdTLSFlags) config() (*tls.Config, error) {
+// config returns nil where no file is named. Files for an etcd that is not used are a mistake.
+func (f *etcdTLSFlags) config(external bool) (*tls.Config, error) {
 	if *f == (etcdTLSFlags{}) {
 		return nil, nil
+	}
+	if !external {
+		return nil, errors.New("--etcd-cacert, --etcd-cert and --etcd-key are for --etcd-endpoints, which is not given")
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.ca != "" {
@@ -46,4 +51,22 @@ func (f *etcdTLSFlags) config() (*tls.Config, error) {
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return c, nil
+}
+
+// checkEndpoints finds URLs that can't be an etcd's. What is right in form and still no etcd shows when it is dialed,
+// which is before any host is.
+func checkEndpoints(endpoints []string) error {
+	for _, e := range endpoints {
+		u, err := url.Parse(e)
+		switch {
+		case err != nil || u.Scheme == "":
+		case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", u.Scheme == "unix":
+			continue
+		}
+		if host, port, err := net.SplitHostPort(e); err == nil && host != "" && port != "" {
+			continue
+		}
+		return fmt.Errorf("--etcd-endpoints %q: use https://HOST:PORT, http://HOST:PORT or unix://PATH", e)
+	}
+	return nil
 }

@@ -51,6 +51,6 @@ func run(args []string) int {
 	case errors.As(err, &exit):
 		return int(exit)
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "mgmt-remote: %v\n", err)
+	say(root.ErrOrStderr(), "%v", err)
 	return exitUsage
 }

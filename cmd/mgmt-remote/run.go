@@ -4,14 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/payload"
+	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
 )
+
+// The kinds of etcd endpoint that a payload can be given.
+const (
+	endpointUnix = "unix"
+	endpointTCP  = "tcp"
+)
+
+var hostKeyPolicies = []string{string(fleet.HostKeysStrict), string(fleet.HostKeysAcceptNew), string(fleet.HostKeysInsecure)}
 
 // runFlags are the flags of run, as given.
 type runFlags struct {
@@ -30,15 +42,15 @@ type runFlags struct {
 	askPass     bool
 	interactive bool
 
-	connectTimeout    time.Duration
-	retryFor          time.Duration
-	keepaliveInterval time.Duration
+	connectTimeout    seconds
+	retryFor          patience
+	keepaliveInterval seconds
 	keepaliveCount    int
 
 	maxConnections   int
 	convergedTimeout seconds
 	maxRuntime       seconds
-	orphanTimeout    time.Duration
+	orphanTimeout    patience
 	noCache          bool
 	keepState        bool
 	etcdEndpoints    []string
@@ -50,27 +62,41 @@ type runFlags struct {
 }
 
 func newRunCommand() *cobra.Command {
-	var f runFlags
+	f := runFlags{
+		connectTimeout: seconds(sshconn.DefaultConnectTimeout), keepaliveInterval: seconds(sshconn.DefaultKeepaliveInterval),
+		retryFor: patience(fleet.DefaultRetryFor), orphanTimeout: patience(payload.DefaultOrphanTimeout),
+	}
 	cmd := &cobra.Command{
-		Use:   "run [flags] FILE.yaml…  |  run [flags] -H HOST… FILE.yaml  |  run [flags] -H HOST… -- COMMAND [ARG]…",
+		Use: `run [flags] FILE.yaml…
+  mgmt-remote run [flags] -H HOST… FILE.yaml
+  mgmt-remote run [flags] -H HOST… -- COMMAND [ARG]…`,
 		Short: "Run a graph definition or a command on hosts",
-		Long: `Runs a payload on every host: connect, make a directory, copy, tunnel etcd back, run, finish,
-close the tunnel, clean up, disconnect. A host that fails never stops the others.
+		Long: `Run a payload on every host: connect, make a directory, copy, tunnel etcd back,
+run, finish, close the tunnel, clean up, disconnect. A host that fails never
+stops the others.
 
-A HOST is [NAME=][user@]host[:port] or ssh://user:password@host:port; IPv6 addresses stand in
-brackets. A password in a URL can be seen by everyone who sees the command line.
+The payload is a definition, or a command. A definition runs on the hosts named
+with -H, or on the one that its key "remote:" names. It is kept applied until
+^C, or until all hosts had nothing to do for --converged-timeout.
 
-Arguments and --env values are templates: {{.Host}} {{.Run}} {{.Dir}} {{.Endpoint}} {{.OS}} {{.Arch}} {{.User}} {{.Home}}.
+A HOST is [NAME=][USER@]HOST[:PORT] or ssh://USER:PASSWORD@HOST:PORT; before a
+port, an IPv6 address stands in brackets. Everyone who sees the command line
+sees a password in it: use a key, or --ask-pass.
 
-The first ^C ends the payloads properly and cleans up, the second does not wait for payloads,
-the third tells the hosts to end by themselves and leaves.
+COMMAND, ARG and the values of --env are templates over {{.Host}} {{.Run}}
+{{.Dir}} {{.Endpoint}} {{.OS}} {{.Arch}} {{.User}} {{.Home}}.
 
-Exit codes: 0 all good, 1 usage or configuration, 2 some host failed, 3 not converged within
---max-runtime, 4 only unreachable hosts, 5 taken over by another initiator, 130 interrupted.`,
+The first ^C ends the payloads properly and cleans up, the second does not wait
+for payloads, the third tells the hosts to end by themselves and leaves.
+
+Exit codes: 0 all good, 1 usage or configuration, 2 some host failed, 3 not
+converged within --max-runtime, 4 only unreachable hosts, 5 taken over by
+another initiator, 130 interrupted.`,
 		Example: `  mgmt-remote run site.yaml
   mgmt-remote run -H root@192.0.2.7 -H db2:2222 --converged-timeout 5s site.yaml
   mgmt-remote run -H h1 -H h2 -- uname -a
-  mgmt-remote run -H h1 --binary ./check -- check --endpoint '{{.Endpoint}}'`,
+  mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'`,
+		ValidArgsFunction: completeDefinitions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			files, command := args, []string(nil)
@@ -87,43 +113,55 @@ Exit codes: 0 all good, 1 usage or configuration, 2 some host failed, 3 not conv
 func (f *runFlags) register(cmd *cobra.Command) {
 	p := cmd.Flags()
 	p.SortFlags = false
-	p.StringArrayVarP(&f.hosts, "host", "H", nil, "a `HOST` to run on (repeatable)")
-	p.StringVar(&f.prefix, "prefix", "", "`DIR` on the hosts to work in (default the first usable of /var/tmp, ~/.cache, /tmp)")
-	p.StringVar(&f.binary, "binary", "", "local `FILE` that is copied and run as the command")
-	p.StringArrayVar(&f.env, "env", nil, "`KEY=VALUE` for the payload's environment (repeatable)")
-	p.StringVar(&f.endpoint, "endpoint", "unix", "the payload's etcd endpoint: unix or tcp (127.0.0.1, for its own user only)")
-	p.BoolVar(&f.noop, "noop", false, "change nothing on the hosts, say what would be changed")
-	p.BoolVar(&f.noWatch, "no-watch", false, "do not follow changes of the definition files (this version never does)")
-
-	p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default the usual ones in ~/.ssh, and the ssh-agent)")
-	p.StringVar(&f.hostKeys, "host-key", "strict", "what to do about host keys: strict, accept-new or insecure")
-	p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
-	p.BoolVar(&f.askPass, "ask-pass", false, "ask once for a password for all hosts")
-	p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
-
-	p.DurationVar(&f.connectTimeout, "connect-timeout", sshconn.DefaultConnectTimeout, "bound of one attempt to connect")
-	p.DurationVar(&f.retryFor, "retry-for", fleet.DefaultRetryFor, "bound of all attempts in a row; 0 = only one, negative = for ever")
-	p.DurationVar(&f.keepaliveInterval, "keepalive-interval", sshconn.DefaultKeepaliveInterval, "time between keepalives")
-	p.IntVar(&f.keepaliveCount, "keepalive-count", sshconn.DefaultKeepaliveCount, "keepalives without an answer after which a connection is lost")
-
-	p.IntVar(&f.maxConnections, "max-connections", 0, "hosts at work at the same time, 0 = unlimited; with fewer than hosts each ends on its own convergence")
-	p.Var(&f.convergedTimeout, "converged-timeout", "end the run when all hosts had nothing to do for so long (5s, or bare seconds)")
-	p.Var(&f.maxRuntime, "max-runtime", "end the run after so long, with exit code 3")
-	p.DurationVar(&f.orphanTimeout, "orphan-timeout", 0, "how long a session lives without its initiator, negative = for ever (default 30m)")
-	p.BoolVar(&f.noCache, "no-cache", false, "leave nothing at all on the hosts")
-	p.BoolVar(&f.keepState, "keep-state", false, "keep this run's state and output in $XDG_STATE_HOME/mgmt-remote/runs afterwards")
-	p.StringSliceVar(&f.etcdEndpoints, "etcd-endpoints", nil, "`URL`s of an etcd of your own (default: one inside this process)")
-	f.etcdTLS.register(p)
-
-	p.BoolVar(&f.json, "json", false, "one JSON event per line on stdout (docs/events.md)")
-	p.CountVarP(&f.verbose, "verbose", "v", "say more; twice: log everything")
-	p.StringVar(&f.logFormat, "log-format", "text", "log on stderr as text or json")
+	flagGroup(p, "Hosts and payload", func(p *pflag.FlagSet) {
+		p.StringArrayVarP(&f.hosts, "host", "H", nil, "a `HOST` to run on (repeatable)")
+		p.StringVar(&f.prefix, "prefix", "", "work in `DIR` on the hosts (default: the first usable of /var/tmp, ~/.cache, /tmp)")
+		p.StringVar(&f.binary, "binary", "", "copy the local `FILE` and run it as the command")
+		p.StringArrayVar(&f.env, "env", nil, "set `KEY=VALUE` in the payload's environment (repeatable)")
+		p.StringVar(&f.endpoint, "endpoint", endpointUnix, "`KIND` of the payload's etcd endpoint: unix (a socket) or tcp (127.0.0.1, for its own user only)")
+		p.BoolVar(&f.noop, "noop", false, "change nothing on the hosts, say what would be changed")
+		p.BoolVar(&f.noWatch, "no-watch", false, "do not follow changes of the definition files (this version never does)")
+		p.BoolVar(&f.noCache, "no-cache", false, "leave nothing at all on the hosts, no copies either")
+	})
+	flagGroup(p, "Connections", func(p *pflag.FlagSet) {
+		p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default: the usual ones in ~/.ssh, and the ssh-agent)")
+		p.BoolVar(&f.askPass, "ask-pass", false, "ask once for a password for all hosts")
+		p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
+		p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new or insecure")
+		p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
+		p.Var(&f.connectTimeout, "connect-timeout", "give up one attempt to connect after `TIME`")
+		p.Var(&f.retryFor, "retry-for", "give up a host after `TIME` without success; 0 = one attempt, or forever")
+		p.Var(&f.keepaliveInterval, "keepalive-interval", "`TIME` between keepalives")
+		p.IntVar(&f.keepaliveCount, "keepalive-count", sshconn.DefaultKeepaliveCount, "a connection is lost after `N` keepalives without an answer")
+		p.IntVar(&f.maxConnections, "max-connections", 0, "work on `N` hosts at the same time, 0 = all; with fewer than all, each ends on its own convergence")
+	})
+	flagGroup(p, "End of the run", func(p *pflag.FlagSet) {
+		p.Var(&f.convergedTimeout, "converged-timeout", "end the run when all hosts had nothing to do for `TIME`")
+		p.Var(&f.maxRuntime, "max-runtime", "end the run after `TIME`, with exit code 3")
+		p.Var(&f.orphanTimeout, "orphan-timeout", "a session ends by itself after `TIME` without us, or never: forever")
+		p.BoolVar(&f.keepState, "keep-state", false, "keep this run's state and output below $XDG_STATE_HOME/mgmt-remote/runs")
+	})
+	flagGroup(p, "Etcd", func(p *pflag.FlagSet) {
+		p.StringSliceVar(&f.etcdEndpoints, "etcd-endpoints", nil, "`URL`s of an etcd of your own (default: one inside this process)")
+		f.etcdTLS.register(p)
+	})
+	flagGroup(p, "Output", func(p *pflag.FlagSet) {
+		p.BoolVar(&f.json, "json", false, "one JSON event per line on stdout (docs/events.md)")
+		p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
+		p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
+	})
+	p.Lookup("converged-timeout").DefValue = "" // 0 is a value of its own: at once
+	p.Lookup("max-runtime").DefValue = ""
+	f.complete(cmd)
 }
 
 func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	opts, err := f.options()
 	if err != nil {
 		return err
+	}
+	if cmd.Flags().Changed("converged-timeout") && f.convergedTimeout == 0 {
+		opts.ConvergedTimeout = time.Nanosecond // at once; the fleet's 0 is "never"
 	}
 	if f.binary != "" && len(command) == 0 {
 		command = []string{f.binary}
@@ -134,11 +172,11 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	opts.Payload.Command = command
 	for _, h := range opts.Hosts {
 		if h.Password != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "mgmt-remote: warning: the password of %s is in a URL, where others can see it; use a key or --ask-pass\n", h.Name)
+			say(cmd.ErrOrStderr(), "warning: the password of %s is in a URL, where others can see it; use a key or --ask-pass", h.Name)
 		}
 	}
 	if f.hostKeys == string(fleet.HostKeysInsecure) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "mgmt-remote: warning: --host-key=insecure: anyone on the way can be the host")
+		say(cmd.ErrOrStderr(), "warning: --host-key=insecure: anyone on the way can be the host")
 	}
 	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0))
 }
@@ -149,22 +187,19 @@ func (f *runFlags) options() (fleet.Options, error) {
 	if err != nil {
 		return fleet.Options{}, err
 	}
-	if f.endpoint != "unix" && f.endpoint != "tcp" {
-		return fleet.Options{}, fmt.Errorf("--endpoint %q: use unix or tcp", f.endpoint)
+	if err := f.check(); err != nil {
+		return fleet.Options{}, err
 	}
-	if f.maxConnections < 0 {
-		return fleet.Options{}, errors.New("--max-connections is negative")
-	}
-	retryFor := f.retryFor
+	retryFor := time.Duration(f.retryFor)
 	if retryFor == 0 {
 		retryFor = time.Nanosecond // only one attempt
 	}
-	tlsConfig, err := f.etcdTLS.config()
+	tlsConfig, err := f.etcdTLS.config(len(f.etcdEndpoints) > 0)
 	if err != nil {
 		return fleet.Options{}, err
 	}
 	ssh := fleet.SSH{
-		ConnectTimeout: f.connectTimeout, KeepaliveInterval: f.keepaliveInterval, KeepaliveCount: f.keepaliveCount,
+		ConnectTimeout: time.Duration(f.connectTimeout), KeepaliveInterval: time.Duration(f.keepaliveInterval), KeepaliveCount: f.keepaliveCount,
 		HostKeys: fleet.HostKeys(f.hostKeys), KnownHosts: f.knownHosts, Identities: f.identities,
 		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), AskPassword: f.askPass, Interactive: f.interactive,
 	}
@@ -173,12 +208,38 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	return fleet.Options{
 		SSH:      ssh,
-		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, TCP: f.endpoint == "tcp"},
+		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, TCP: f.endpoint == endpointTCP},
 		RetryFor: retryFor, MaxConnections: f.maxConnections,
 		ConvergedTimeout: time.Duration(f.convergedTimeout), MaxRuntime: time.Duration(f.maxRuntime),
-		OrphanTimeout: f.orphanTimeout, NoCache: f.noCache, KeepState: f.keepState,
+		OrphanTimeout: time.Duration(f.orphanTimeout), NoCache: f.noCache, KeepState: f.keepState,
 		EtcdEndpoints: f.etcdEndpoints, EtcdTLS: tlsConfig, Logger: logger,
 	}, nil
+}
+
+// check refuses values that no other package looks at before a connection is made.
+func (f *runFlags) check() error {
+	if f.endpoint != endpointUnix && f.endpoint != endpointTCP {
+		return fmt.Errorf("--endpoint %q: use unix or tcp", f.endpoint)
+	}
+	if !slices.Contains(hostKeyPolicies, f.hostKeys) {
+		return fmt.Errorf("--host-key %q: use strict, accept-new or insecure", f.hostKeys)
+	}
+	if f.prefix != "" {
+		if err := probe.ValidPath(f.prefix); err != nil {
+			return fmt.Errorf("--prefix %q: %w", f.prefix, err)
+		}
+	}
+	switch {
+	case f.connectTimeout == 0:
+		return errors.New("--connect-timeout 0: no connection can be made in that time")
+	case f.keepaliveInterval == 0:
+		return errors.New("--keepalive-interval 0: use a time such as 15s")
+	case f.keepaliveCount < 1:
+		return fmt.Errorf("--keepalive-count %d: use 1 or more", f.keepaliveCount)
+	case f.maxConnections < 0:
+		return fmt.Errorf("--max-connections %d: use 0 (all hosts) or more", f.maxConnections)
+	}
+	return checkEndpoints(f.etcdEndpoints)
 }
 
 // canAsk reports whether there is a terminal to ask questions on.

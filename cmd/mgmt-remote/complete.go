@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// completeDefinitions completes the names of definition files.
+func completeDefinitions(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+}
+
+// complete says how the values of run's flags are completed. Files are what a shell completes where nothing is said.
+func (f *runFlags) complete(cmd *cobra.Command) {
+	nothing := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
+	for flag, values := range map[string]cobra.CompletionFunc{
+		"host-key": cobra.FixedCompletions([]cobra.Completion{
+			cobra.CompletionWithDesc(hostKeyPolicies[0], "refuse keys that are not known"),
+			cobra.CompletionWithDesc(hostKeyPolicies[1], "remember keys of new hosts"),
+			cobra.CompletionWithDesc(hostKeyPolicies[2], "check nothing"),
+		}, cobra.ShellCompDirectiveNoFileComp),
+		"endpoint": cobra.FixedCompletions([]cobra.Completion{
+			cobra.CompletionWithDesc(endpointUnix, "a Unix socket"), cobra.CompletionWithDesc(endpointTCP, "a port of 127.0.0.1"),
+		}, cobra.ShellCompDirectiveNoFileComp),
+		"log-format":     cobra.FixedCompletions([]cobra.Completion{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
+		"retry-for":      cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
+		"orphan-timeout": cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
+		"host":           nothing, "prefix": nothing, "env": nothing, "etcd-endpoints": nothing, "connect-timeout": nothing,
+		"keepalive-interval": nothing, "keepalive-count": nothing, "max-connections": nothing, "converged-timeout": nothing,
+		"max-runtime": nothing,
+	} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, values); err != nil {
+			panic(err) // there is no such flag: a mistake in this list
+		}
+	}
+}
