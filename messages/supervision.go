@@ -64,6 +64,17 @@ const (
 	TraceSession
 )
 
+// LeftBehind says in words what stays on a host that is given up with this trace on it; "" for nothing.
+func (t Trace) LeftBehind() string {
+	switch t {
+	case TraceSession:
+		return "a session; it ends and cleans up by itself after its orphan timeout"
+	case TraceDirectory:
+		return "a session directory"
+	}
+	return ""
+}
+
 // Carried keeps a host's Carry up to date with the supervisor, which hands it to the next instance in Begin.
 type Carried struct {
 	Host  string

@@ -30,6 +30,11 @@ type Dialer interface {
 	Dial(ctx context.Context, host inventory.Host) (*sshconn.Conn, error)
 }
 
+// Planner says what a host is to run; *payload.Payload is one.
+type Planner interface {
+	Plan(request payload.Request) (payload.Plan, error)
+}
+
 // Deadlines bound a payload's end and each step's silence.
 type Deadlines struct {
 	Interrupt time.Duration // from SIGINT to SIGTERM
@@ -45,7 +50,7 @@ type Config struct {
 	Run        string
 	Host       inventory.Host
 	Definition []byte // of the graph payload
-	Payload    *payload.Payload
+	Payload    Planner
 	Dialer     Dialer
 	Gateway    tunnel.Gateway
 	Ledger     exec.Ledger
@@ -72,13 +77,14 @@ type hostActor struct {
 	carry   messages.Carry
 	bugs    *restart.Tracker // of the children
 
-	conn   *sshconn.Conn // from step 1 to step 9
-	facts  prepared      // what the probe told and what follows from it
-	tunnel messages.TunnelOpened
-	digs   uint64 // tunnels asked for on this connection
-	kids   children
-	cancel context.CancelFunc // of a dial in flight
-	silent context.CancelFunc // of the present step's deadline
+	conn     *sshconn.Conn // from step 1 to step 9
+	facts    prepared      // what the probe told and what follows from it
+	tunnel   messages.TunnelOpened
+	digs     uint64 // tunnels asked for on this connection
+	kids     children
+	cancel   context.CancelFunc // of a dial in flight
+	silent   context.CancelFunc // of the present step's deadline
+	expected uint64             // counts those deadlines
 }
 
 // The results of the actor's own work.
@@ -86,7 +92,7 @@ type (
 	connected    struct{ *sshconn.Conn }
 	disconnected struct{}
 	delayOver    struct{}
-	stepOverdue  struct{ state lifecycle.State }
+	stepOverdue  struct{ expected uint64 }
 	connLost     struct{ err error }
 )
 
@@ -99,6 +105,11 @@ func (a *hostActor) Receive(ctx actor.Context) {
 	case *actor.Restarting, *actor.Stopping:
 		a.release()
 		return
+	}
+	if from := ctx.Sender(); from != nil {
+		if _, ours := a.kids.named(from); !ours {
+			return // a child of an earlier instance, or one that was given up
+		}
 	}
 	message, ok := a.work.Take(ctx.Message())
 	if !ok {
@@ -132,6 +143,10 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 		return lifecycle.Connected{}
 	case prepared:
 		a.facts = m
+		if m.exit != nil {
+			// It may have been recorded by an instance that ended before it could tell.
+			a.tell(messages.PayloadEnded{At: time.Now(), Host: a.cfg.Host.Name, Exit: *m.exit})
+		}
 		return lifecycle.Probed{Found: m.found, Upload: m.plan.Upload, Exit: m.exit}
 	case messages.DirectoryMade:
 		return lifecycle.DirectoryMade{}
@@ -168,12 +183,18 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 	case disconnected:
 		return lifecycle.Disconnected{}
 	case connLost:
+		if a.conn == nil {
+			return nil // let go of already
+		}
 		return lifecycle.Failed{Fault: fault.Wrap(fault.Lost, "connection", m.err).WithHost(a.cfg.Host.Name)}
 	case stepOverdue:
-		if m.state == a.machine.State() {
+		if m.expected == a.expected {
 			return lifecycle.Failed{Fault: fault.New(fault.Lost, a.steps.words(), "no answer within %v", a.cfg.Deadlines.Step).WithHost(a.cfg.Host.Name)}
 		}
 	case childFailed:
+		if m.fault.Kind == fault.Bug {
+			return lifecycle.Defeated{Fault: m.fault, Exec: m.name == kidExec}
+		}
 		return lifecycle.Failed{Fault: m.fault}
 	case error:
 		return lifecycle.Failed{Fault: fault.Wrap(fault.Bug, a.steps.words(), m).WithHost(a.cfg.Host.Name)}
@@ -213,6 +234,7 @@ func (a *hostActor) watchConn() {
 // release gives everything back; it is called on restart and stop alike and never panics.
 func (a *hostActor) release() {
 	a.work.Cancel()
+	a.kids = nil // they end with this instance, and none is restarted any more
 	if conn := a.conn; conn != nil {
 		a.conn = nil
 		// Closing may have to wait for a slow link, and a turn must not.
@@ -226,6 +248,6 @@ func (a *hostActor) send(message any) { a.work.Root().Send(a.parent, message) }
 func (a *hostActor) tell(event messages.Event) { a.send(event) }
 
 // newSession is the record of a session that does not exist yet.
-func newSession(base, dir string) store.SessionRecord {
-	return store.SessionRecord{Nonce: randomText(), Token: randomText(), Base: base, Dir: dir, Fence: 1}
+func newSession(base, dir, bootID string) store.SessionRecord {
+	return store.SessionRecord{Nonce: randomText(), Token: randomText(), Base: base, Dir: dir, BootID: bootID, Fence: 1}
 }

@@ -28,9 +28,13 @@ type children map[kid]*actor.PID
 
 // childFailed is how a child's failure reaches the actor's next turn: an effect may end this instance, which a
 // supervisor strategy must not do while it is deciding.
-type childFailed struct{ fault *fault.Fault }
+type childFailed struct {
+	name  kid
+	fault *fault.Fault
+}
 
-// tell sends a command to a child and makes it first where it isn't there.
+// tell sends a command to a child and makes it first where it isn't there. An exec actor that replaces one that was
+// given up has to claim the session first; what it is to do, the machine says when it hears that it is attached.
 func (c *children) tell(ctx actor.Context, a *hostActor, name kid, message any) {
 	if *c == nil {
 		*c = children{}
@@ -39,6 +43,9 @@ func (c *children) tell(ctx actor.Context, a *hostActor, name kid, message any) 
 	if pid == nil {
 		pid = ctx.SpawnPrefix(a.props(name), string(name))
 		(*c)[name] = pid
+		if name == kidExec && message != (messages.StartPayload{}) {
+			message = messages.AttachPayload{}
+		}
 	}
 	ctx.Send(pid, message)
 }
@@ -97,7 +104,7 @@ func (a *hostActor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, c
 	}
 	delete(a.kids, name)
 	self.StopChildren(child)
-	a.work.Root().Send(a.self, childFailed{f})
+	a.work.Tell(a.work.Epoch(), childFailed{name, f})
 }
 
 // again tells a restarted child what its predecessor had been told, as far as the present state needs it.

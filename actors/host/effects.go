@@ -153,6 +153,7 @@ func (a *hostActor) expect(state lifecycle.State) {
 	if a.silent != nil {
 		a.silent()
 		a.silent = nil
+		a.expected++ // its message may be on the way
 	}
 	limit := a.cfg.Deadlines.Step
 	switch state {
@@ -164,13 +165,15 @@ func (a *hostActor) expect(state lifecycle.State) {
 		return
 	}
 	over, cancel := context.WithCancel(a.work.Context())
+	a.expected++
 	a.silent = cancel
+	overdue := stepOverdue{a.expected}
 	a.work.Go(func(context.Context) any {
 		t := time.NewTimer(limit)
 		defer t.Stop()
 		select {
 		case <-t.C:
-			return stepOverdue{state}
+			return overdue
 		case <-over.Done():
 			return nil
 		}

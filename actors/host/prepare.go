@@ -48,12 +48,12 @@ func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn) (prepared, er
 	case p.found == lifecycle.FoundMissing || p.found == lifecycle.FoundForeign:
 		return p, nil
 	case !recorded && session.State == probe.SessionPrepared:
-		p.record = newSession(session.Base, session.Dir)
+		p.record = newSession(session.Base, session.Dir, facts.BootID)
 	case !recorded || p.found == lifecycle.FoundNothing:
 		if err := facts.Usable(); err != nil && p.exit == nil {
 			return prepared{}, err
 		}
-		p.record = newSession(facts.Base, probe.SessionDir(facts.Base, cfg.Run, cfg.Host.Name))
+		p.record = newSession(facts.Base, probe.SessionDir(facts.Base, cfg.Run, cfg.Host.Name), facts.BootID)
 	}
 	if p.found == lifecycle.FoundNothing && p.exit != nil {
 		return p, nil // done before, and nothing left: no plan is needed

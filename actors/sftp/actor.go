@@ -65,13 +65,13 @@ func (a *sftpActor) Receive(ctx actor.Context) {
 		a.work.Go(a.makeDirectory)
 	case made:
 		a.client = m.client
-		ctx.Send(ctx.Parent(), messages.DirectoryMade{Dir: m.dir})
+		ctx.Request(ctx.Parent(), messages.DirectoryMade{Dir: m.dir})
 	case messages.Copy:
 		client := a.client
 		a.client = nil // the work closes it
 		a.work.Go(func(ctx context.Context) any { return a.copy(ctx, client) })
 	case messages.CopyProgressed, messages.Copied, messages.SessionRemoved:
-		ctx.Send(ctx.Parent(), m)
+		ctx.Request(ctx.Parent(), m)
 	case messages.RemoveSession:
 		a.remove(ctx)
 	}

@@ -8,6 +8,7 @@ package supervisor
 import (
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -56,6 +57,9 @@ func Props(cfg Config) *actor.Props {
 	if cfg.Patience == (Patience{}) {
 		cfg.Patience = DefaultPatience
 	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	if cfg.MaxHandshakes <= 0 {
 		cfg.MaxHandshakes = DefaultHandshakes
 	}
@@ -68,6 +72,7 @@ func Props(cfg Config) *actor.Props {
 type supervisor struct {
 	cfg      Config
 	root     *actor.RootContext // sends also where no actor.Context is at hand
+	self     *actor.PID
 	work     *worker.Group
 	converge *actor.PID
 	hosts    map[string]*host
@@ -82,6 +87,8 @@ type supervisor struct {
 	stop      messages.StopLevel
 	finish    messages.FinishReason
 	converged bool
+	bugs      *restart.Tracker // of the converge actor
+	blind     *fault.Fault     // why there is no converge actor any more
 	results   []messages.Result
 }
 
@@ -97,6 +104,7 @@ type host struct {
 	state   string
 	stop    messages.StopLevel
 	finish  messages.FinishReason
+	ended   bool // PayloadEnded was published
 	done    bool
 }
 
@@ -111,7 +119,7 @@ type (
 
 func newSupervisor(cfg Config) *supervisor {
 	return &supervisor{
-		cfg: cfg, hosts: map[string]*host{}, byPID: map[string]*host{},
+		cfg: cfg, hosts: map[string]*host{}, byPID: map[string]*host{}, bugs: restart.NewTracker(restart.Default(0), rand.Float64),
 		permits: map[messages.PermitKind]*pool{
 			messages.PermitHandshake: newPool(cfg.MaxHandshakes), messages.PermitUpload: newPool(cfg.MaxUploads),
 		},
@@ -125,6 +133,7 @@ func (s *supervisor) Receive(ctx actor.Context) {
 		return
 	case *actor.Restarting, *actor.Stopping:
 		s.work.Cancel()
+		s.byPID, s.converge = nil, nil // what fails from here on is not restarted
 		return
 	case *actor.Terminated:
 		s.terminated(ctx, m.Who)
@@ -142,6 +151,8 @@ func (s *supervisor) Receive(ctx actor.Context) {
 		s.add(ctx, m.Host)
 	case messages.RemoveHost:
 		s.ask(m.Host, messages.StopFinish)
+		s.admit(ctx) // which concludes it where it still waits
+		s.maybeFinish()
 	case messages.NoMoreHosts:
 		s.complete = true
 		s.maybeFinish()
@@ -180,7 +191,7 @@ func (s *supervisor) Receive(ctx actor.Context) {
 }
 
 func (s *supervisor) started(ctx actor.Context) {
-	s.root, s.work, s.began = ctx.ActorSystem().Root, worker.New(ctx), time.Now()
+	s.root, s.self, s.work, s.began = ctx.ActorSystem().Root, ctx.Self(), worker.New(ctx), time.Now()
 	if s.cfg.Converge != nil {
 		s.converge = ctx.Spawn(s.cfg.Converge())
 	}
@@ -197,27 +208,51 @@ func (s *supervisor) tellConverge(message any) {
 
 // event passes on what a host actor observed and takes from it what the supervisor needs itself.
 func (s *supervisor) event(event messages.Event) {
-	if m, ok := event.(messages.StateChanged); ok {
-		h := s.hosts[m.Host]
-		if h == nil || h.done {
-			return
-		}
+	h := s.hosts[hostOf(event)]
+	if h == nil || h.done {
+		return // HostFinished is a host's last event
+	}
+	switch m := event.(type) {
+	case messages.StateChanged:
 		h.state = m.State
 		s.tellConverge(messages.ReportState{Host: m.Host, State: m.State})
-	}
-	if m, ok := event.(messages.PayloadStarted); ok {
-		if h := s.hosts[m.Host]; h != nil {
-			h.tracker.Well(time.Now())
-			// A host that was given up by the others for a while is one of them again.
-			s.tellConverge(messages.JoinGroup{Host: m.Host})
-			s.tellConverge(messages.HostAttached{Host: m.Host, Epoch: m.Epoch})
+	case messages.PayloadStarted:
+		h.tracker.Well(time.Now())
+		// A host that was given up by the others for a while is one of them again.
+		s.tellConverge(messages.JoinGroup{Host: m.Host})
+		s.tellConverge(messages.HostAttached{Host: m.Host, Epoch: m.Epoch})
+	case messages.PayloadEnded:
+		if h.ended {
+			return // a shim repeats it to whoever attaches
 		}
+		h.ended = true
 	}
 	s.cfg.Observe(event)
 }
 
+// hostOf names the host of an event that a host actor sends; "" for others.
+func hostOf(event messages.Event) string {
+	switch m := event.(type) {
+	case messages.StateChanged:
+		return m.Host
+	case messages.StepStarted:
+		return m.Host
+	case messages.StepDone:
+		return m.Host
+	case messages.Progressed:
+		return m.Host
+	case messages.PayloadStarted:
+		return m.Host
+	case messages.PayloadEnded:
+		return m.Host
+	case messages.OutputDropped:
+		return m.Host
+	}
+	return ""
+}
+
 func (s *supervisor) add(ctx actor.Context, name string) {
-	if _, ok := s.hosts[name]; ok {
+	if _, ok := s.hosts[name]; ok || s.finished {
 		return
 	}
 	h := &host{name: name, tracker: restart.NewTracker(s.cfg.Policy, rand.Float64), stop: s.stop, finish: s.finish}
@@ -225,17 +260,21 @@ func (s *supervisor) add(ctx actor.Context, name string) {
 	s.tellConverge(messages.JoinGroup{Host: name})
 	s.queue = append(s.queue, h)
 	s.admit(ctx)
+	s.maybeFinish() // a host that comes after a stop is done already
 }
 
 // admit starts host actors as far as the bound allows.
 func (s *supervisor) admit(ctx actor.Context) {
+	s.queue = slices.DeleteFunc(s.queue, func(h *host) bool {
+		if h.stop == messages.StopNone {
+			return false
+		}
+		s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled, Reason: "stopped before it began"})
+		return true
+	})
 	for len(s.queue) > 0 && (s.cfg.MaxConnections <= 0 || s.active < s.cfg.MaxConnections) {
 		h := s.queue[0]
 		s.queue = s.queue[1:]
-		if h.stop != messages.StopNone {
-			s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled})
-			continue
-		}
 		pid, err := ctx.SpawnNamed(s.cfg.Host(h.name), "host/"+h.name)
 		if err != nil {
 			s.conclude(h, failed(fault.Wrap(fault.Bug, "start the host's actor", err)))
@@ -290,8 +329,16 @@ func (s *supervisor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, 
 	s.begin(h, d.Delay, f)
 }
 
-// convergeFailed restarts the converge actor and tells it its members again.
+// convergeFailed restarts the converge actor and tells it its members again. One that fails again and again is given
+// up: hosts are cared for all the same, but nothing says any more when they have converged.
 func (s *supervisor) convergeFailed(self actor.Supervisor, child *actor.PID, f *fault.Fault) {
+	if d := s.bugs.Failed(fault.Bug, time.Now()); !d.Restart {
+		s.cfg.Logger.Error("the converge actor is given up; the run ends", "error", f, "why", d.Why)
+		s.converge, s.blind = nil, f
+		self.StopChildren(child)
+		s.root.Send(s.self, messages.StopRun{Level: messages.StopFinish})
+		return
+	}
 	s.cfg.Logger.Error("the converge actor failed and is restarted", "error", f)
 	self.RestartChildren(child)
 	for _, h := range s.hosts {

@@ -88,14 +88,10 @@ func (s *supervisor) impatient(ctx actor.Context, m impatient) {
 		return
 	}
 	ctx.Stop(h.pid)
-	r := messages.Result{Outcome: messages.OutcomeCanceled, Reason: "the host did not answer in time while it was stopped"}
-	if h.carry.Trace == messages.TraceSession {
-		r.LeftBehind = leftSession
-	}
-	s.conclude(h, r)
+	s.conclude(h, messages.Result{
+		Outcome: messages.OutcomeCanceled, Reason: "the host did not answer in time while it was stopped", LeftBehind: h.carry.Trace.LeftBehind(),
+	})
 }
-
-const leftSession = "a session; it ends and cleans up by itself after its orphan timeout"
 
 // done takes a host actor's last word.
 func (s *supervisor) done(ctx actor.Context, r messages.Result) {
@@ -128,9 +124,7 @@ func (s *supervisor) givenUp(h *host, f *fault.Fault, why string) messages.Resul
 		r.Outcome = messages.OutcomeUnreachable
 		r.Reason += "; given up after " + why
 	}
-	if h.carry.Trace == messages.TraceSession {
-		r.LeftBehind = leftSession
-	}
+	r.LeftBehind = h.carry.Trace.LeftBehind()
 	return r
 }
 
@@ -142,6 +136,9 @@ func failed(f *fault.Fault) messages.Result {
 // free again; a place only once the actor is gone, see terminated.
 func (s *supervisor) conclude(h *host, r messages.Result) {
 	h.done = true
+	if s.blind != nil && r.Outcome == messages.OutcomeCanceled {
+		r.Outcome, r.Fault = messages.OutcomeFailed, s.blind
+	}
 	r.Host, r.Attempts = h.name, h.attempt
 	if !h.began.IsZero() {
 		r.Took = time.Since(h.began)

@@ -43,8 +43,8 @@ func (p *pool) giveBack(host string) []messages.AskPermit {
 }
 
 func (s *supervisor) askPermit(m messages.AskPermit) {
-	if h := s.hosts[m.Host]; h == nil || h.done {
-		return
+	if h := s.hosts[m.Host]; h == nil || h.done || m.Epoch != h.epoch {
+		return // an instance that is gone would never return it
 	}
 	if p := s.permits[m.Kind]; p != nil && p.ask(m) {
 		s.grant(m)

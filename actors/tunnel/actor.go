@@ -84,13 +84,13 @@ func (a *tunnelActor) Receive(ctx actor.Context) {
 	case opened:
 		a.open = m.entrance
 		a.work.Go(func(context.Context) any { return broke{m.serve(a.cfg.Host, a.cfg.Gateway)} })
-		ctx.Send(ctx.Parent(), m.answer)
+		ctx.Request(ctx.Parent(), m.answer)
 	case broke:
 		panic(fault.Wrap(fault.Lost, op, m.err))
 	case messages.CloseTunnel:
 		a.close(ctx)
 	case messages.TunnelClosed:
-		ctx.Send(ctx.Parent(), m)
+		ctx.Request(ctx.Parent(), m)
 	}
 }
 

@@ -53,6 +53,12 @@ type (
 	Finish struct{ Reason messages.FinishReason }
 	// Failed tells that what the state was about did not succeed.
 	Failed struct{ Fault *fault.Fault }
+	// Defeated tells that a child met so many bugs of ours that it is not restarted any more. Exec: it was the exec
+	// actor, so that the shim can't be told anything.
+	Defeated struct {
+		Fault *fault.Fault
+		Exec  bool
+	}
 )
 
 func (Begun) event()         {}
@@ -72,6 +78,7 @@ func (Disconnected) event()  {}
 func (Stop) event()          {}
 func (Finish) event()        {}
 func (Failed) event()        {}
+func (Defeated) event()      {}
 
 // Effect is something the host actor is to do, in the order given. The set is closed.
 type Effect interface{ effect() }

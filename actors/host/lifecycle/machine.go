@@ -58,6 +58,8 @@ func (m *Machine) Step(event Event) []Effect {
 		}
 	case Failed:
 		m.stepFailed(e.Fault)
+	case Defeated:
+		m.stepDefeated(e)
 	default:
 		m.stepProgress(event)
 	}
@@ -117,7 +119,7 @@ func (m *Machine) stepProgress(event Event) {
 		}
 	case CleanedUp:
 		if m.state == CleaningUp {
-			m.trace = messages.TraceNone
+			m.trace, m.left = messages.TraceNone, nil
 			m.becomeDisconnecting()
 		}
 	case Disconnected:
@@ -218,7 +220,7 @@ func (m *Machine) tunnelOpened() {
 		m.enter(Starting, Start{})
 	case Rejoining:
 		m.enter(Running, UseTunnel{})
-	case Running:
+	case Running, Finishing:
 		m.do(UseTunnel{}) // a restarted tunnel actor made a new one
 	}
 }
@@ -358,6 +360,20 @@ func (m *Machine) stepFailed(f *fault.Fault) {
 	}
 }
 
+// stepDefeated ends the host's part, in order where the session can still be told to end.
+func (m *Machine) stepDefeated(e Defeated) {
+	switch {
+	case m.state == Done || m.state == Disconnecting:
+	case e.Exec:
+		if m.fault == nil {
+			m.fault = e.Fault
+		}
+		m.becomeDisconnecting()
+	default:
+		m.tearDown(e.Fault)
+	}
+}
+
 func (m *Machine) tearDown(f *fault.Fault) {
 	switch m.state {
 	case ClosingTunnel:
@@ -437,13 +453,12 @@ func (m *Machine) Result() messages.Result {
 	if m.finish == messages.FinishMaxRuntime && r.Outcome == messages.OutcomeCanceled {
 		r.Reason = "not converged within the maximum run time"
 	}
-	switch {
-	case m.left != nil:
+	if r.Outcome == messages.OutcomeCanceled && r.Reason == "" && m.trace != messages.TraceNone {
+		r.Reason = "stopped without a connection on which to end and clean up"
+	}
+	r.LeftBehind = m.trace.LeftBehind()
+	if m.left != nil {
 		r.LeftBehind = m.left.Error()
-	case m.trace == messages.TraceSession:
-		r.LeftBehind = "a session; it ends and cleans up by itself after its orphan timeout"
-	case m.trace == messages.TraceDirectory:
-		r.LeftBehind = "a session directory"
 	}
 	return r
 }
