@@ -11,6 +11,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/actors/host"
 	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
+	"github.com/mgmt-remote/mgmt-remote/internal/restart"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -75,7 +76,7 @@ type Options struct {
 	Payload Payload
 	SSH     SSH
 
-	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, < 0 = for ever
+	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, RetryOnce = one attempt, < 0 = for ever
 	MaxConnections   int           // hosts at work at the same time; 0 = all. Fewer than hosts: each ends on its own convergence
 	ConvergedTimeout time.Duration // end the run when all are quiet for so long; 0 = run until the payloads end
 	MaxRuntime       time.Duration // 0 = unbounded
@@ -101,3 +102,6 @@ type Options struct {
 
 // DefaultRetryFor is how long a host that can't be reached is tried.
 const DefaultRetryFor = time.Minute
+
+// RetryOnce as Options.RetryFor makes one attempt.
+const RetryOnce = restart.Once

@@ -192,7 +192,7 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	retryFor := time.Duration(f.retryFor)
 	if retryFor == 0 {
-		retryFor = time.Nanosecond // only one attempt
+		retryFor = fleet.RetryOnce
 	}
 	tlsConfig, err := f.etcdTLS.config(len(f.etcdEndpoints) > 0)
 	if err != nil {
@@ -227,6 +227,13 @@ func (f *runFlags) check() error {
 	if f.prefix != "" {
 		if err := probe.ValidPath(f.prefix); err != nil {
 			return fmt.Errorf("--prefix %q: %w", f.prefix, err)
+		}
+	}
+	if f.hostKeys == string(fleet.HostKeysStrict) { // accept-new makes the file
+		for _, file := range f.knownHosts {
+			if _, err := os.Stat(file); err != nil {
+				return fmt.Errorf("--known-hosts: %w", err)
+			}
 		}
 	}
 	switch {

@@ -83,7 +83,7 @@ func Unique(hosts []Host) error {
 			first[h.Name] = h
 			continue
 		}
-		problems = append(problems, fmt.Errorf("host name %q is used twice, for %s and %s: name one of them with name=%s",
+		problems = append(problems, fmt.Errorf("host name %q is used twice, for %s and %s: name one of them, as in other=%s",
 			h.Name, other.Address(), h.Address(), h.Addr))
 	}
 	return errors.Join(problems...)

@@ -18,7 +18,7 @@ type Policy struct {
 	Busy   time.Duration // the same after a Busy fault: the host asked for patience
 	Factor float64       // each following bound is so many times the one before
 	Cap    time.Duration // bound of all bounds
-	Budget time.Duration // all attempts since things last were well; 0 = for ever
+	Budget time.Duration // all attempts since things last were well; 0 = for ever, Once = no second attempt
 	Stable time.Duration // a child that ran that long starts over with First and a full Budget
 
 	Bugs      int           // so many Bug faults
@@ -62,6 +62,9 @@ func (t *Tracker) Well(now time.Time) {
 	}
 }
 
+// Once, as a Budget, gives a child one attempt.
+const Once = time.Nanosecond
+
 // Failed decides about a failure of the given kind.
 func (t *Tracker) Failed(kind fault.Kind, now time.Time) Decision {
 	if !t.well.IsZero() && now.Sub(t.well) >= t.policy.Stable {
@@ -96,6 +99,9 @@ func (t *Tracker) again(kind fault.Kind, now time.Time) Decision {
 	}
 	t.row++
 	delay := time.Duration(min(bound, float64(t.policy.Cap)) * t.random())
+	if t.policy.Budget == Once {
+		return Decision{Why: "the only attempt"}
+	}
 	if t.policy.Budget > 0 {
 		left := t.policy.Budget - now.Sub(t.trouble)
 		if left <= 0 {

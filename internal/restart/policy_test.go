@@ -24,6 +24,14 @@ func TestBackoffDoublesUpToTheCap(t *testing.T) {
 	}
 }
 
+func TestOnceIsOneAttempt(t *testing.T) {
+	for _, kind := range []fault.Kind{fault.Lost, fault.Unreachable, fault.Busy} {
+		if d := NewTracker(Default(Once), whole).Failed(kind, time.Unix(0, 0)); d.Restart || d.Why == "" {
+			t.Errorf("%v: %+v", kind, d)
+		}
+	}
+}
+
 func TestBusyWaitsLonger(t *testing.T) {
 	d := NewTracker(Default(0), whole).Failed(fault.Busy, time.Unix(0, 0))
 	if d.Delay < 1900*time.Millisecond {

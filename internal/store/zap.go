@@ -27,6 +27,10 @@ func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	// Said of every store that is younger than its first snapshot, and tried again by etcd itself.
+	if e.Message == "failed to update storage version" {
+		return ce
+	}
 	if c.Enabled(e.Level) {
 		return ce.AddCore(e, c)
 	}
