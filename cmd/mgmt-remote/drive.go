@@ -105,7 +105,8 @@ func listen(stderr io.Writer, f *fleet.Fleet) func() bool {
 		}
 	}()
 	return func() bool {
-		signal.Stop(signals)
+		// The signals stay caught: one more ^C while the last things are closed must not make a run that ended
+		// properly look like one that was killed.
 		close(done)
 		return <-count > 0
 	}
