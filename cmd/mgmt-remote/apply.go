@@ -47,8 +47,8 @@ func newApplyCommand() *cobra.Command {
 		Use:   "apply FILE",
 		Short: "Make this machine as a definition says, and keep it so",
 		Long: `Make this machine as the definition FILE says, and keep it so: what drifts is
-applied again, until an interrupt or, with --converged-timeout, until nothing was
-left to do for that long.
+applied again, until an interrupt or, with --converged-timeout, until nothing
+was left to do for that long.
 
 Prints one line for each change. Exit codes: 0 everything is as declared, or an
 interrupt came while nothing had failed; 1 the definition or the usage is wrong,

@@ -29,7 +29,7 @@ func newDemoCommand() *cobra.Command {
 	var json bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run a graph on a whole fleet inside this process: no sshd, no root",
+		Short: "Run a graph on a fleet inside this process: no sshd, no root",
 		Long: `Start SSH servers inside this process, each with a sandbox directory as its
 machine, and run a graph on all of them: real SSH, real files, real processes,
 real etcd, on loopback only.

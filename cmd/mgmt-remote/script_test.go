@@ -108,6 +108,13 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 			ts.Setenv(h.Name()+"_home", h.Home())
 		}
 	},
+	// at NAME=USER@ADDR sets $user and $addr.
+	"at": func(ts *testscript.TestScript, _ bool, args []string) {
+		_, where, _ := strings.Cut(args[0], "=")
+		user, addr, _ := strings.Cut(where, "@")
+		ts.Setenv("user", user)
+		ts.Setenv("addr", addr)
+	},
 	// nothing-left fails when anything but the cache is below $prefix.
 	"nothing-left": func(ts *testscript.TestScript, _ bool, _ []string) {
 		left, err := filepath.Glob(ts.Getenv("prefix") + "/*/*")
