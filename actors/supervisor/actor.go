@@ -115,6 +115,12 @@ type (
 		level messages.StopLevel
 	}
 	runtimeEnd struct{}
+	// childFailed: a child waits, suspended, for what is decided about it.
+	childFailed struct {
+		self  actor.Supervisor
+		child *actor.PID
+		fault *fault.Fault
+	}
 )
 
 func newSupervisor(cfg Config) *supervisor {
@@ -162,6 +168,8 @@ func (s *supervisor) Receive(ctx actor.Context) {
 		s.finishRun(ctx, m.Reason)
 	case runtimeEnd:
 		s.finishRun(ctx, messages.FinishMaxRuntime)
+	case childFailed:
+		s.decide(m)
 	case impatient:
 		s.impatient(ctx, m)
 	case messages.AskPermit:
@@ -297,9 +305,18 @@ func (s *supervisor) begin(h *host, delay time.Duration, last *fault.Fault) {
 	})
 }
 
-// HandleFailure implements actor.SupervisorStrategy; protoactor calls it in the supervisor's own turn.
+// HandleFailure implements actor.SupervisorStrategy; protoactor calls it in the supervisor's own turn. A failure
+// overtakes what the child had said before, and that may matter: so it queues up behind it.
 func (s *supervisor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
-	f := restart.FaultOf(reason)
+	s.root.Send(s.self, childFailed{self, child, restart.FaultOf(reason)})
+}
+
+// whileStopping bounds the delay of a host that is to end: its session waits for us.
+const whileStopping = 2 * time.Second
+
+// decide restarts or stops a child that failed.
+func (s *supervisor) decide(m childFailed) {
+	self, child, f := m.self, m.child, m.fault
 	h := s.byPID[child.Id]
 	if h == nil || h.done {
 		if s.converge != nil && child.Equal(s.converge) {
@@ -311,6 +328,9 @@ func (s *supervisor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, 
 	}
 	now := time.Now()
 	d := h.tracker.Failed(f.Kind, now)
+	if h.stop != messages.StopNone {
+		d.Delay = min(d.Delay, whileStopping)
+	}
 	s.cfg.Observe(messages.HostTroubled{
 		At: now, Host: h.name, Epoch: h.epoch, Attempt: h.attempt, Kind: f.Kind, Reason: f.Error(), Retry: d.Restart, RetryIn: d.Delay,
 	})

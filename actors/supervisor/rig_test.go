@@ -510,3 +510,14 @@ func (g *gateway) open() int {
 	defer g.mu.Unlock()
 	return g.conns
 }
+
+// dialFunc does something before each dial.
+type dialFunc struct {
+	before func()
+	host.Dialer
+}
+
+func (d dialFunc) Dial(ctx context.Context, h inventory.Host) (*sshconn.Conn, error) {
+	d.before()
+	return d.Dialer.Dial(ctx, h)
+}

@@ -130,7 +130,9 @@ func (a *attachment) receive() {
 				s.signal(k.Signal.GetNumber())
 			}
 		case *wire.Frame_Finish:
-			s.host.wg.Go(func() { a.finish(k.Finish) })
+			if s.host.reach(a.link, StageFinish) { // what was read is obeyed, whatever becomes of the connection
+				s.host.wg.Go(func() { a.finish(k.Finish) })
+			}
 		case *wire.Frame_Tunnel:
 			s.setTunnel(k.Tunnel)
 		case *wire.Frame_Ping:
@@ -166,9 +168,6 @@ func (a *attachment) acknowledgeExit(ack *wire.AckExit) bool {
 // finish walks through the signals of a Finish until the payload ended.
 func (a *attachment) finish(f *wire.Finish) {
 	s := a.session
-	if !s.host.reach(a.link, StageFinish) {
-		return
-	}
 	s.signal(int32(syscall.SIGINT))
 	for _, step := range []struct {
 		wait uint32
