@@ -45,7 +45,9 @@ type server struct {
 	detached     time.Time   // when the last one went
 	firstWelcome bool        // nobody was told yet that the payload was started
 	stopFinish   context.CancelFunc
-	leaving      bool // clean up once the payload has ended
+	terminateBy  time.Time // when a payload that is to finish gets SIGTERM; zero: nobody asked
+	killBy       time.Time // and when SIGKILL
+	leaving      bool      // clean up once the payload has ended
 
 	cleanUpOnce sync.Once
 	quitOnce    sync.Once
@@ -116,17 +118,23 @@ func (s *server) endPayload(ctx context.Context, stages []stage) {
 	}
 }
 
-// finish ends the payload in the background. A later Finish replaces an earlier one, except that cleaning up stays asked for.
+// finish ends the payload in the background. A later Finish replaces an earlier one, except that it never gives the
+// payload more time, and that cleaning up stays asked for.
 func (s *server) finish(f *wire.Finish) {
 	ctx, cancel := context.WithCancel(noDeadline)
+	now := time.Now()
 	s.mu.Lock()
 	s.stopFinishing()
 	s.stopFinish = cancel
 	s.leaving = s.leaving || f.CleanUp
+	interrupt := time.Duration(f.IntMs) * time.Millisecond
+	s.terminateBy = earlier(s.terminateBy, now.Add(interrupt))
+	s.killBy = earlier(s.killBy, now.Add(interrupt+time.Duration(f.TermMs)*time.Millisecond))
+	interrupt = max(s.terminateBy.Sub(now), 0)
+	terminate := max(s.killBy.Sub(now), 0) - interrupt
 	s.mu.Unlock()
-	ms := func(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }
 	go func() {
-		s.endPayload(ctx, []stage{{syscall.SIGINT, ms(f.IntMs)}, {syscall.SIGTERM, ms(f.TermMs)}, {syscall.SIGKILL, killWait}})
+		s.endPayload(ctx, []stage{{syscall.SIGINT, interrupt}, {syscall.SIGTERM, terminate}, {syscall.SIGKILL, killWait}})
 		s.mu.Lock()
 		leaving := s.leaving && ctx.Err() == nil
 		a := s.current
@@ -139,6 +147,14 @@ func (s *server) finish(f *wire.Finish) {
 		}
 		s.cleanUp()
 	}()
+}
+
+// earlier returns the first of two times, the zero time being none.
+func earlier(a, b time.Time) time.Time {
+	if !a.IsZero() && a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func (s *server) stopFinishing() {

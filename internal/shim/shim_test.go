@@ -237,6 +237,22 @@ func TestLaterFinishIsQuicker(t *testing.T) {
 	}
 }
 
+// TestLaterFinishIsNeverSlower: whoever leaves after having asked for the payload's death does not take that back.
+func TestLaterFinishIsNeverSlower(t *testing.T) {
+	s := script(t, `trap '' INT TERM; echo ready; while :; do sleep 1000; done`)
+	s.write()
+	c, _ := s.welcome("start", nil)
+	c.outputUntil("ready\n")
+	c.finish(500, 500, false)
+	c.finish(3600_000, 3600_000, true)
+	if _, _, exit := c.collect(6); exit.Signal != int32(syscall.SIGKILL) {
+		t.Errorf("exit %v", exit)
+	}
+	if u := c.recv().GetCleanedUp(); u == nil || u.Error != "" {
+		t.Errorf("got %v, want a clean-up", u)
+	}
+}
+
 func TestDescendantsDontDelayTheExit(t *testing.T) {
 	s := script(t, `sleep 1000 & echo $!; exit 7`)
 	s.write()
