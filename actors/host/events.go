@@ -90,11 +90,19 @@ func (s *steps) detail(a *hostActor) string {
 		if s.copied.Sent == 0 {
 			return "cached"
 		}
-		return fmt.Sprintf("%d bytes", s.copied.Sent)
+		return size(s.copied.Sent)
 	case messages.StepTunnel:
 		return a.tunnel.Kind.String()
 	case messages.StepRun:
 		return fmt.Sprintf("pid %d", s.attached.PayloadPID)
 	}
 	return ""
+}
+
+// size shows a number of bytes as people say it.
+func size(bytes int64) string {
+	if bytes < 1_000_000 {
+		return fmt.Sprintf("%.1f kB", float64(bytes)/1e3)
+	}
+	return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
 }

@@ -332,7 +332,7 @@ func (s *supervisor) decide(m childFailed) {
 		d.Delay = min(d.Delay, whileStopping)
 	}
 	s.cfg.Observe(messages.HostTroubled{
-		At: now, Host: h.name, Epoch: h.epoch, Attempt: h.attempt, Kind: f.Kind, Reason: f.Error(), Retry: d.Restart, RetryIn: d.Delay,
+		At: now, Host: h.name, Epoch: h.epoch, Attempt: h.attempt, Kind: f.Kind, Reason: bare(f).Error(), Retry: d.Restart, RetryIn: d.Delay,
 	})
 	s.dropPermits(h.name)
 	s.tellConverge(messages.HostDetached{Host: h.name})

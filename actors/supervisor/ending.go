@@ -145,15 +145,20 @@ func (s *supervisor) conclude(h *host, r messages.Result) {
 	}
 	r.BytesSent, r.BytesSkipped = h.carry.BytesSent, h.carry.BytesSkipped
 	if r.Fault != nil {
-		bare := *r.Fault
-		bare.Host, bare.Remedy = "", ""
-		r.Reason, r.Remedy = joinReasons(bare.Error(), r.Reason), r.Fault.Remedy
+		r.Reason, r.Remedy = joinReasons(bare(r.Fault).Error(), r.Reason), r.Fault.Remedy
 	}
 	s.results = append(s.results, r)
 	s.dropPermits(h.name)
 	s.tellConverge(messages.LeaveGroup{Host: h.name})
 	s.tellConverge(messages.ReportState{Host: h.name, State: r.Outcome.String()})
 	s.cfg.Observe(messages.HostFinished{At: time.Now(), Result: r})
+}
+
+// bare is a fault without what stands beside it wherever it is shown: its host and its remedy.
+func bare(f *fault.Fault) *fault.Fault {
+	c := *f
+	c.Host, c.Remedy = "", ""
+	return &c
 }
 
 func joinReasons(a, b string) string {

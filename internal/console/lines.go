@@ -91,11 +91,8 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 			l.line(b, e.Host, "step %d %-14s ...", uint8(e.Step), e.Step)
 		}
 	case messages.StepDone:
-		detail := visible(e.Detail)
-		if detail != "" {
-			detail += " "
-		}
-		l.line(b, e.Host, "step %d %-14s %s  %sin %s", uint8(e.Step), e.Step, l.paint.text(green, "done"), detail, durationText(e.Took))
+		text := fmt.Sprintf("step %d %-14s %s %6s  %s", uint8(e.Step), e.Step, l.paint.text(green, "done"), durationText(e.Took), visible(e.Detail))
+		l.line(b, e.Host, "%s", strings.TrimRight(text, " "))
 	case messages.HostTroubled:
 		l.troubled(b, e)
 	case messages.Progressed:
@@ -147,7 +144,7 @@ func (l *Lines) troubled(b *bytes.Buffer, e messages.HostTroubled) {
 		what = l.paint.text(red, fmt.Sprintf("attempt %d failed", e.Attempt))
 		next = "given up"
 	}
-	l.line(b, e.Host, "%s (%s): %s; %s", what, e.Kind, visible(e.Reason), next)
+	l.line(b, e.Host, "%s: %s; %s", what, visible(e.Reason), next)
 }
 
 // line writes one line about a host.

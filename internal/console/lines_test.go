@@ -56,10 +56,10 @@ func TestARunInLines(t *testing.T) {
 		messages.HostFinished{Result: messages.Result{Host: "web-10", Outcome: messages.OutcomePayloadFailed, Exit: &messages.Exit{Code: 3}, Took: 65 * time.Second}},
 	)
 	want := `run k3v9x2ab: 2 hosts
-db      step 3 copy           done  12.4 MB in 0.3s
-web-10  step 2 make directory done  in 12ms
-db      attempt 2 failed (lost): reset\nby peer; next one in 2.0s
-db      attempt 3 failed (denied): no key accepted; given up
+db      step 3 copy           done   0.3s  12.4 MB
+web-10  step 2 make directory done   12ms
+db      attempt 2 failed: reset\nby peer; next one in 2.0s
+db      attempt 3 failed: no key accepted; given up
 db      payload still runs, pid 4711
 db     | one
 db     ! warn

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -45,7 +46,7 @@ func lost(host string, err error) error {
 
 // classifyDial is about making the transport.
 func classifyDial(host inventory.Host, err error) error {
-	f := asFault("connect", host.Name, err)
+	f := asFault("connect", host.Name, plainDial(err))
 	if f.Kind == fault.Canceled {
 		return f
 	}
@@ -66,6 +67,23 @@ func classifyDial(host inventory.Host, err error) error {
 		return f.WithRemedy("check that the host is up and no firewall drops port %d, or raise --connect-timeout", host.Port)
 	}
 	return f
+}
+
+// plainDial leaves out what helps nobody: that it was a dial, over TCP, and the name of the system call.
+func plainDial(err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		return err
+	}
+	var dns *net.DNSError
+	if errors.As(op.Err, &dns) || op.Addr == nil {
+		return op.Err
+	}
+	var call *os.SyscallError
+	if errors.As(op.Err, &call) {
+		return fmt.Errorf("%s: %w", op.Addr, call.Err)
+	}
+	return fmt.Errorf("%s: %w", op.Addr, op.Err)
 }
 
 // stage is how far a handshake has come.
