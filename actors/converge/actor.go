@@ -61,14 +61,22 @@ type convergeActor struct {
 	cfg     Config
 	work    *worker.Group
 	clock   clock
-	timers  map[string]context.CancelFunc // running clocks by host; "" is the group's
-	pending map[string]string             // keys to write
-	writing bool                          // one write at a time, so that they stay in order
-	told    map[string]bool               // who was told already; convergence is said once
+	timers  map[string]timer  // running clocks by host; "" is the group's
+	started uint64            // counts the clocks that were started
+	pending map[string]string // keys to write
+	writing bool              // one write at a time, so that they stay in order
+	told    map[string]bool   // who was told already; convergence is said once
 }
 
 type (
-	elapsed struct{ host string } // "" is the group
+	elapsed struct {
+		host  string // "" is the group
+		clock uint64
+	}
+	timer struct {
+		clock  uint64
+		cancel context.CancelFunc
+	}
 	// wrote is the end of a write; where it failed, batch is still to be written.
 	wrote struct {
 		batch map[string]string
@@ -83,8 +91,8 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 	switch ctx.Message().(type) {
 	case *actor.Started:
 		a.work = worker.New(ctx)
-		a.clock = clock{members: map[string]*member{}}
-		a.timers, a.pending, a.told = map[string]context.CancelFunc{}, map[string]string{}, map[string]bool{}
+		a.clock = newClock()
+		a.timers, a.pending, a.told = map[string]timer{}, map[string]string{}, map[string]bool{}
 		a.watch()
 		return
 	case *actor.Restarting, *actor.Stopping:
@@ -98,7 +106,7 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 	switch m := message.(type) {
 	case messages.JoinGroup:
 		if a.clock.join(m.Host) {
-			a.stop("") // a member that has not said anything yet
+			a.look(m.Host) // one that is not attached yet
 		}
 	case messages.LeaveGroup:
 		if a.clock.leave(m.Host) {
@@ -106,24 +114,33 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 			a.look(m.Host)
 		}
 	case messages.HostAttached:
-		a.change(m.Host, func(h *member) { h.epoch = m.Epoch })
+		if a.clock.members[m.Host] != m.Epoch {
+			a.clock.attach(m.Host, 0) // another connection: there was a break
+			a.look(m.Host)
+		}
+		a.clock.attach(m.Host, m.Epoch)
+		a.look(m.Host)
 	case messages.HostDetached:
-		a.change(m.Host, func(h *member) { h.epoch = 0 })
+		a.clock.attach(m.Host, 0)
+		a.look(m.Host)
 	case quiet.Change:
-		a.change(m.Host, func(h *member) { h.quiet = m.Quiet })
-		ctx.Send(ctx.Parent(), messages.QuietChanged{Host: m.Host, Quiet: m.Quiet})
+		if a.clock.say(m.Host, m.Quiet) {
+			a.look(m.Host)
+			ctx.Send(ctx.Parent(), messages.QuietChanged{Host: m.Host, Quiet: m.Quiet})
+		}
 	case messages.ReportQuiet:
 		a.put(keys.Quiet(a.cfg.Run, m.Host), fmt.Sprint(m.Quiet))
 	case messages.ReportState:
 		a.put(keys.State(a.cfg.Run, m.Host), m.State)
 	case elapsed:
-		a.elapsed(ctx, m.host)
+		a.elapsed(ctx, m)
 	case wrote:
 		a.wrote(m)
 	case retryWrite:
 		a.write()
 	case watchEnded:
 		a.cfg.Logger.Warn("the watch of the quiet keys ended; it begins again", "error", m.err)
+		a.unsure()
 		a.work.After(retryStore, retryWatch{})
 	case retryWatch:
 		a.watch()
@@ -143,16 +160,12 @@ func (a *convergeActor) watch() {
 	})
 }
 
-// change applies what is new of a member and looks whether that starts or stops a clock.
-func (a *convergeActor) change(host string, apply func(*member)) {
-	m, ok := a.clock.at(host)
-	if !ok {
-		return
-	}
-	before := m.settled()
-	apply(m)
-	if before != m.settled() {
-		a.look(host)
+// unsure forgets what hosts said: while nothing is watched, nobody would say that it is no longer so. The next watch
+// begins with a list.
+func (a *convergeActor) unsure() {
+	clear(a.clock.quiet)
+	for who := range a.timers {
+		a.stop(who)
 	}
 }
 
@@ -163,8 +176,7 @@ func (a *convergeActor) look(host string) {
 	}
 	who, settled := "", a.clock.settled()
 	if a.cfg.Mode == Host {
-		m, ok := a.clock.at(host)
-		who, settled = host, ok && m.settled()
+		who, settled = host, a.clock.settledAt(host)
 	}
 	if !settled {
 		a.stop(who)
@@ -173,36 +185,36 @@ func (a *convergeActor) look(host string) {
 	if _, running := a.timers[who]; running || a.told[who] {
 		return
 	}
-	timer, cancel := context.WithCancel(a.work.Context())
-	a.timers[who] = cancel
+	over, cancel := context.WithCancel(a.work.Context())
+	a.started++
+	end := elapsed{who, a.started}
+	a.timers[who] = timer{end.clock, cancel}
 	a.work.Go(func(context.Context) any {
 		t := time.NewTimer(a.cfg.Timeout)
 		defer t.Stop()
 		select {
 		case <-t.C:
-			return elapsed{who}
-		case <-timer.Done():
+			return end
+		case <-over.Done():
 			return nil
 		}
 	})
 }
 
 func (a *convergeActor) stop(who string) {
-	if cancel, ok := a.timers[who]; ok {
-		cancel()
+	if t, ok := a.timers[who]; ok {
+		t.cancel()
 		delete(a.timers, who)
 	}
 }
 
 // elapsed is the end of a clock. One that was stopped when its message was on the way already is no end.
-func (a *convergeActor) elapsed(ctx actor.Context, who string) {
-	if _, running := a.timers[who]; !running {
+func (a *convergeActor) elapsed(ctx actor.Context, m elapsed) {
+	who := m.host
+	if a.timers[who].clock != m.clock {
 		return
 	}
 	a.stop(who)
-	if who == "" && !a.clock.settled() {
-		return
-	}
 	a.told[who] = true
 	hosts := []string{who}
 	if who == "" {

@@ -5,28 +5,36 @@ import "slices"
 // clock is the pure half of the actor: who is a member, who is quiet, who is attached. A member counts as settled
 // when it is quiet and attached: a lease may claim "quiet" for seconds after its host died.
 type clock struct {
-	members map[string]*member
+	members map[string]uint64 // the epoch of the connection that holds the session; 0: none does
+	quiet   map[string]bool   // what was last said, of hosts that are no members too: they may become ones
 }
 
-type member struct {
-	quiet bool
-	epoch uint64 // of the connection that holds the session; 0: none does
-}
+func newClock() clock { return clock{members: map[string]uint64{}, quiet: map[string]bool{}} }
 
-func (m *member) settled() bool { return m.quiet && m.epoch != 0 }
+// settledAt reports whether a host is a member that is settled.
+func (c *clock) settledAt(host string) bool { return c.members[host] != 0 && c.quiet[host] }
 
-// at returns a host's entry and whether it is a member. What is known of a host that is no member is not kept.
-func (c *clock) at(host string) (*member, bool) {
-	m, ok := c.members[host]
-	return m, ok
-}
-
+// join makes a host a member; false means that it was one.
 func (c *clock) join(host string) bool {
 	if _, ok := c.members[host]; ok {
 		return false
 	}
-	c.members[host] = &member{}
+	c.members[host] = 0
 	return true
+}
+
+// attach notes which connection holds a member's session; 0 means none.
+func (c *clock) attach(host string, epoch uint64) {
+	if _, ok := c.members[host]; ok {
+		c.members[host] = epoch
+	}
+}
+
+// say notes what a host says; false means that it is no news.
+func (c *clock) say(host string, quiet bool) bool {
+	was, known := c.quiet[host]
+	c.quiet[host] = quiet
+	return !known || was != quiet
 }
 
 func (c *clock) leave(host string) bool {
@@ -37,8 +45,8 @@ func (c *clock) leave(host string) bool {
 
 // settled reports whether there is a group and all of it is settled.
 func (c *clock) settled() bool {
-	for _, m := range c.members {
-		if !m.settled() {
+	for host := range c.members {
+		if !c.settledAt(host) {
 			return false
 		}
 	}

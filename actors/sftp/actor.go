@@ -69,7 +69,9 @@ func (a *sftpActor) Receive(ctx actor.Context) {
 	case messages.Copy:
 		client := a.client
 		a.client = nil // the work closes it
-		a.work.Go(func(ctx context.Context) any { return a.copy(ctx, client) })
+		request := a.cfg.Copy
+		request.Progress = a.progress()
+		a.work.Go(func(ctx context.Context) any { return a.copy(ctx, client, request) })
 	case messages.CopyProgressed, messages.Copied, messages.SessionRemoved:
 		ctx.Request(ctx.Parent(), m)
 	case messages.RemoveSession:
@@ -90,7 +92,7 @@ func (a *sftpActor) makeDirectory(ctx context.Context) any {
 }
 
 // copy does step 3 in one SFTP session and, once that is closed, one exec: so that hosts with MaxSessions 1 can do it.
-func (a *sftpActor) copy(ctx context.Context, client *transfer.Client) any {
+func (a *sftpActor) copy(ctx context.Context, client *transfer.Client, request transfer.CopyRequest) any {
 	if client == nil { // a restarted actor: step 2 was its predecessor's
 		result := a.makeDirectory(ctx)
 		again, ok := result.(made)
@@ -99,8 +101,6 @@ func (a *sftpActor) copy(ctx context.Context, client *transfer.Client) any {
 		}
 		client = again.client
 	}
-	request := a.cfg.Copy
-	request.Progress = a.progress()
 	result, err := client.Copy(ctx, request)
 	if closeErr := client.Close(); err == nil && closeErr != nil {
 		err = closeErr

@@ -362,16 +362,19 @@ func (m *Machine) stepFailed(f *fault.Fault) {
 
 // stepDefeated ends the host's part, in order where the session can still be told to end.
 func (m *Machine) stepDefeated(e Defeated) {
-	switch {
-	case m.state == Done || m.state == Disconnecting:
-	case e.Exec:
-		if m.fault == nil {
-			m.fault = e.Fault
+	switch m.state {
+	case Disconnecting, Done:
+		return
+	case Starting, Rejoining, Running, Finishing:
+		if e.Exec {
+			if m.fault == nil {
+				m.fault = e.Fault
+			}
+			m.becomeDisconnecting()
+			return
 		}
-		m.becomeDisconnecting()
-	default:
-		m.tearDown(e.Fault)
 	}
+	m.tearDown(e.Fault)
 }
 
 func (m *Machine) tearDown(f *fault.Fault) {
