@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
 	"github.com/mgmt-remote/mgmt-remote/test/sshd"
@@ -148,13 +150,24 @@ func (h *host) checkNoProcess(t *testing.T, run string) {
 	t.Helper()
 	session := filepath.Join("/var/tmp", filepath.Base(h.base()), run, h.name)
 	leftovers.Check(t, session) // in the test's /var/tmp there is no such file, but sockets and command lines say so
-	ps, err := leftovers.Processes(h.Home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range ps {
-		if !h.Owns(p) {
-			t.Errorf("%s: left over: %v", h.name, p)
+	// What lost its connection a moment ago may need another moment.
+	deadline := time.Now().Add(endFor)
+	for {
+		ps, err := leftovers.Processes(h.Home)
+		if err != nil {
+			t.Fatal(err)
 		}
+		ps = slices.DeleteFunc(ps, h.Owns)
+		if len(ps) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%s: left over: %v", h.name, ps)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+// endFor is how long a process may need to notice that it is not needed any more.
+const endFor = 10 * time.Second

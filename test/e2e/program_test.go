@@ -86,6 +86,12 @@ type process struct {
 // start runs the program with its state in the lab. It is killed when the test ends or takes longer than runFor.
 func (l *lab) start(args ...string) *process {
 	l.t.Helper()
+	return l.startWith(func(event) bool { return true }, args...)
+}
+
+// startWith is start with somebody who sees each event first, in the order in which they come, and says whether it is kept.
+func (l *lab) startWith(see func(event) bool, args ...string) *process {
+	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), runFor)
 	p := &process{t: l.t, stderr: &buffer{}, plain: &buffer{}, ended: make(chan struct{}), grew: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, program, args...)
@@ -102,7 +108,7 @@ func (l *lab) start(args ...string) *process {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		p.read(r)
+		p.read(r, see)
 	}()
 	go func() {
 		defer close(p.ended)
@@ -135,13 +141,17 @@ func tail(s string) string {
 	return s
 }
 
-func (p *process) read(r io.Reader) {
+func (p *process) read(r io.Reader, see func(event) bool) {
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadBytes('\n')
-		_, _ = p.plain.Write(line)
 		var e event
-		if bytes.HasPrefix(line, []byte(`{"type":`)) && json.Unmarshal(line, &e) == nil {
+		isEvent := bytes.HasPrefix(line, []byte(`{"type":`)) && json.Unmarshal(line, &e) == nil
+		keep := !isEvent || see(e)
+		if keep {
+			_, _ = p.plain.Write(line)
+		}
+		if isEvent && keep {
 			p.mu.Lock()
 			p.events = append(p.events, e)
 			close(p.grew)

@@ -117,10 +117,15 @@ func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, s
 		t.Fatal(err)
 	}
 	if o.OwnVarTmp {
-		s.VarTmp = filepath.Join(dir, "vartmp")
-		if err := os.Mkdir(s.VarTmp, 0o700); err != nil {
+		// Not below t.TempDir: that is closed to other users, so that what they can't reach would prove nothing.
+		if s.VarTmp, err = os.MkdirTemp("", "vartmp"); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if err := os.RemoveAll(s.VarTmp); err != nil {
+				t.Error(err)
+			}
+		})
 		if err := os.Chmod(s.VarTmp, 0o777|os.ModeSticky); err != nil {
 			t.Fatal(err)
 		}
