@@ -102,9 +102,20 @@ func (a *hostActor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, c
 		a.again(name, child)
 		return
 	}
+	if name == kidExec && f.Kind == fault.Busy && a.tunnel.Kind == messages.TunnelStdio {
+		f = noSecondSession(f)
+	}
 	delete(a.kids, name)
 	self.StopChildren(child)
 	a.work.Tell(a.work.Epoch(), childFailed{name, f})
+}
+
+// noSecondSession is about a server that forwards no Unix sockets and has a session for the tunnel but none for the payload.
+// Trying again finds the same.
+func noSecondSession(f *fault.Fault) *fault.Fault {
+	return fault.New(fault.Environment, f.Op, "the tunnel takes a session where Unix sockets are not forwarded, and the host has no other one: %w", f.Err).
+		WithHost(f.Host).
+		WithRemedy("set MaxSessions to 2 or more, or AllowStreamLocalForwarding to yes, in the host's sshd_config")
 }
 
 // again tells a restarted child what its predecessor had been told, as far as the present state needs it.
