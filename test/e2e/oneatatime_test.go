@@ -1,0 +1,66 @@
+//go:build linux
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestOneConnection allows one host at a time; each ends by its own convergence, since the group is never there at once.
+func TestOneConnection(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 3)
+	var most int
+	var p *process
+	ready := make(chan struct{})
+	busy := map[string]bool{}
+	see := func(e event) bool {
+		<-ready
+		most = max(most, established(t, p.cmd.Process.Pid))
+		switch {
+		case e.Type == "state_changed" && (e.State == "Connecting" || e.State == "Running"):
+			busy[e.Host] = true
+		case e.Type == "state_changed" && e.State == "Done":
+			delete(busy, e.Host)
+		}
+		if len(busy) > 1 {
+			t.Errorf("at work together: %v", busy)
+		}
+		return true
+	}
+	p = l.startWith(see, l.args("--json", "--max-connections", "1", "--converged-timeout", "200ms", l.file("motd.yaml", motd, 0o600))...)
+	close(ready)
+	p.wantCode(0)
+	if most != 1 {
+		t.Errorf("%d connections at once", most)
+	}
+	converged := map[string]bool{}
+	for _, e := range p.all() {
+		if e.Type == "converged" {
+			converged[e.Host] = true
+		}
+	}
+	for _, h := range l.hosts {
+		if r := p.wantOutcome(h.name, "ok"); !r.Converged || !converged[h.name] {
+			t.Errorf("%+v; converged: %v", r, converged)
+		}
+		h.checkMotd(t)
+		h.checkCacheOnly(t, p.runID())
+	}
+	if converged[""] {
+		t.Error("a group converged that was never there")
+	}
+}
+
+// established counts the TCP connections of a process.
+func established(t *testing.T, pid int) int {
+	t.Helper()
+	held, n := socketsOf(t, pid), 0
+	for _, fields := range procNet(t, "tcp") {
+		if held[fields[9]] && strings.EqualFold(fields[3], "01") {
+			n++
+		}
+	}
+	return n
+}
