@@ -69,7 +69,7 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 			_, _ = fmt.Fprintf(out, format+"\n", args...) // the printer tells when stdout is gone
 		}
 	}
-	say("%d machines, each an SSH server in this process with a sandbox below %s\n", hosts, dir)
+	say("%d machines, each an SSH server in this process, below %s\n", hosts, dir)
 	watch := &demoWatch{machines: machines, steps: map[string]map[messages.Step]bool{}}
 	opts := fleet.Options{
 		SSH: fleet.SSH{
@@ -192,7 +192,7 @@ func (w *demoWatch) verdict(say func(string, ...any)) error {
 	}
 	n := len(w.machines.Hosts())
 	say("\nchecked from outside: all nine steps done on %d hosts, their files as declared,", n)
-	say("converged together through the etcd, and no process, socket or file of ours left in any sandbox")
+	say("converged together through the etcd, nothing of ours left in any sandbox")
 	return nil
 }
 

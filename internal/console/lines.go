@@ -139,7 +139,7 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 
 func (l *Lines) troubled(b *bytes.Buffer, e messages.HostTroubled) {
 	what := l.paint.text(yellow, fmt.Sprintf("attempt %d failed", e.Attempt))
-	next := "next one in " + durationText(e.RetryIn)
+	next := "again in " + durationText(e.RetryIn)
 	if !e.Retry {
 		what = l.paint.text(red, fmt.Sprintf("attempt %d failed", e.Attempt))
 		next = "given up"

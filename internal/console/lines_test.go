@@ -58,7 +58,7 @@ func TestARunInLines(t *testing.T) {
 	want := `run k3v9x2ab: 2 hosts
 db      step 3 copy           done   0.3s  12.4 MB
 web-10  step 2 make directory done   12ms
-db      attempt 2 failed: reset\nby peer; next one in 2.0s
+db      attempt 2 failed: reset\nby peer; again in 2.0s
 db      attempt 3 failed: no key accepted; given up
 db      payload still runs, pid 4711
 db     | one
