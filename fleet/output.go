@@ -9,13 +9,14 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
-// outputs keeps the hosts' logs open for the length of the run, so that a host actor that is restarted goes on
-// where its predecessor was.
+// outputs keeps the hosts' logs open until the host is done, so that a host actor that is restarted goes on where its
+// predecessor was.
 type outputs struct {
 	run    *store.Run
 	events *dispatcher
 	mu     sync.Mutex
 	open   map[string]*output
+	errs   []error // of closing
 }
 
 func (o *outputs) of(host string) *output {
@@ -29,26 +30,33 @@ func (o *outputs) of(host string) *output {
 	return out
 }
 
+// done closes the log of a host that has nothing more to say: with thousands of hosts open files count.
+func (o *outputs) done(host string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if out, ok := o.open[host]; ok {
+		o.errs = append(o.errs, out.close())
+	}
+}
+
 func (o *outputs) close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var errs []error
 	for _, out := range o.open {
-		errs = append(errs, out.close())
+		o.errs = append(o.errs, out.close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(o.errs...)
 }
 
-// output is one host's: durable first, shown then. It implements exec.Output. The log is opened when it is first
-// needed: most hosts of most fleets say little.
+// output is one host's: durable first, shown then. It implements exec.Output.
 type output struct {
 	host   string
 	run    *store.Run
 	events *dispatcher
 
 	mu  sync.Mutex
-	log *store.Log
-	err error // of opening the log
+	log *store.Log // nil until it is needed
+	err error      // of opening the log
 }
 
 func (o *output) logFile() (*store.Log, error) {
@@ -107,11 +115,14 @@ func (o *output) Sync() error {
 	return log.Sync()
 }
 
+// close closes the log; it is opened again if it is needed again.
 func (o *output) close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.log == nil {
+	log := o.log
+	if log == nil {
 		return nil
 	}
-	return o.log.Close()
+	o.log = nil
+	return log.Close()
 }

@@ -65,7 +65,10 @@ func (r *running) drive(ctx context.Context) (Report, error) {
 	finished := make(chan messages.RunFinished, 1)
 	r.events = newDispatcher(func(event messages.Event) {
 		f.opts.Observe(event)
-		if e, ok := event.(messages.RunFinished); ok {
+		switch e := event.(type) {
+		case messages.HostFinished:
+			r.outputs.done(e.Result.Host)
+		case messages.RunFinished:
 			finished <- e
 		}
 	})

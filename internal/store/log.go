@@ -20,35 +20,36 @@ var ErrGap = errors.New("output is missing in between")
 // in the output is the size of the file plus the size of all gaps, each write of the data adds exactly what it
 // wrote, and a gap counts only once its line is whole.
 //
+// The files are made when there is something to put into them: most payloads say little, and a fleet has many.
+//
 // One goroutine at a time writes; Offset and Synced may be asked by any.
 type Log struct {
 	path string
-	data *os.File
-	gaps *os.File // nil until there is one
+	data *os.File // nil until there is output
+	gaps *os.File // nil until there is a gap
 
 	mu     sync.Mutex
 	offset uint64 // next byte expected
 	synced uint64 // what survives a power loss
 }
 
-// openLog opens or makes path.log and path.gaps, and syncs them, so that all that is there is durable.
+// openLog opens path.log and path.gaps where they exist, and syncs them, so that all that is there is durable.
 func openLog(path string) (*Log, error) {
-	fresh := false
-	if _, err := os.Lstat(path + ".log"); errors.Is(err, fs.ErrNotExist) {
-		fresh = true
-	}
-	f, err := os.OpenFile(path+".log", os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
+	f, err := os.OpenFile(path+".log", os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	l := &Log{path: path, data: f}
-	if err := l.load(fresh); err != nil {
+	l := &Log{path: path}
+	if err == nil {
+		l.data = f
+	}
+	if err := l.load(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-func (l *Log) load(fresh bool) error {
+func (l *Log) load() error {
 	text, err := os.ReadFile(l.path + ".gaps")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -65,15 +66,13 @@ func (l *Log) load(fresh bool) error {
 			return err
 		}
 	}
-	st, err := l.data.Stat()
-	if err != nil {
-		return err
-	}
-	l.offset = uint64(st.Size()) + lost
-	if fresh {
-		if err := syncDir(filepath.Dir(l.path)); err != nil {
+	l.offset = lost
+	if l.data != nil {
+		st, err := l.data.Stat()
+		if err != nil {
 			return err
 		}
+		l.offset += uint64(st.Size())
 	}
 	return l.Sync()
 }
@@ -97,13 +96,26 @@ func parseGaps(text []byte) (lost uint64, good int, err error) {
 	return lost, good, nil
 }
 
-func (l *Log) openGaps() error {
-	f, err := os.OpenFile(l.path+".gaps", os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+func (l *Log) openData() (err error) {
+	l.data, err = l.make(".log")
+	return err
+}
+
+func (l *Log) openGaps() (err error) {
+	l.gaps, err = l.make(".gaps")
+	return err
+}
+
+// make opens one of the files, and makes its name durable where it is new.
+func (l *Log) make(suffix string) (*os.File, error) {
+	f, err := os.OpenFile(l.path+suffix, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l.gaps = f
-	return syncDir(filepath.Dir(l.path))
+	if err := syncDir(filepath.Dir(l.path)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // Offset returns the next byte of the output that is wanted. Everything before it is in the file or was declared
@@ -135,6 +147,11 @@ func (l *Log) Append(offset uint64, data []byte) error {
 	if known >= uint64(len(data)) {
 		return nil
 	}
+	if l.data == nil {
+		if err := l.openData(); err != nil {
+			return err
+		}
+	}
 	n, err := l.data.Write(data[known:])
 	l.offset += uint64(n)
 	return err
@@ -157,8 +174,10 @@ func (l *Log) Gap(from, to uint64) error {
 		}
 	}
 	// A gap must not become durable before the data in front of it: the sum would come out right at the wrong place.
-	if err := l.data.Sync(); err != nil {
-		return err
+	if l.data != nil {
+		if err := l.data.Sync(); err != nil {
+			return err
+		}
 	}
 	end, err := l.gaps.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -179,8 +198,13 @@ func (l *Log) Gap(from, to uint64) error {
 func (l *Log) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.data.Sync(); err != nil {
-		return err
+	if l.synced == l.offset {
+		return nil
+	}
+	if l.data != nil {
+		if err := l.data.Sync(); err != nil {
+			return err
+		}
 	}
 	if l.gaps != nil { // written through by Gap, but after an open the last process's line may not be
 		if err := l.gaps.Sync(); err != nil {
@@ -193,9 +217,13 @@ func (l *Log) Sync() error {
 
 // Close closes the files without a sync.
 func (l *Log) Close() error {
-	err := l.data.Close()
-	if l.gaps != nil {
-		err = errors.Join(err, l.gaps.Close())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, f := range []*os.File{l.data, l.gaps} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }

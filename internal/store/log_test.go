@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,6 +90,9 @@ func TestLogSurvivesKillAtAnyByte(t *testing.T) {
 			}
 		}
 		got, err := os.ReadFile(path + ".log")
+		if len(want) == 0 && errors.Is(err, fs.ErrNotExist) {
+			return // a payload that said nothing has no file
+		}
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("got %q, want %q, %v", got, want, err)
 		}

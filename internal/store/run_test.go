@@ -53,7 +53,7 @@ func TestNewRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(l.Gap(0, 10), l.Close()); err != nil {
+	if err := errors.Join(l.Gap(0, 10), l.Append(10, []byte("x")), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	files := 0
