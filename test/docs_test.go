@@ -172,15 +172,18 @@ func messageTypes(t *testing.T) []string {
 	return names
 }
 
-// What people copy from the README first must work.
-func TestDefinitionInReadmeIsValid(t *testing.T) {
-	_, after, ok := strings.Cut(read(t, "../README.md"), "```yaml\n")
-	definition, _, closed := strings.Cut(after, "```")
-	if !ok || !closed {
-		t.Fatal("README.md has no definition")
-	}
-	if _, err := graph.Parse("README.md", []byte(definition)); err != nil {
-		t.Fatal(err)
+// What people copy from the documents must work.
+func TestDefinitionsInDocumentsAreValid(t *testing.T) {
+	for name, want := range map[string]int{"../README.md": 1, "../docs/graph.md": 3} {
+		definitions := submatches("(?s)```yaml\n(.*?)```", read(t, name))
+		if len(definitions) != want {
+			t.Errorf("%s has %d definitions, not %d", name, len(definitions), want)
+		}
+		for _, d := range definitions {
+			if _, err := graph.Parse(filepath.Base(name), []byte(d)); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 
