@@ -44,6 +44,7 @@ type Fleet struct {
 	root       *actor.RootContext
 	supervisor *actor.PID // nil before and after Run
 	pending    messages.StopLevel
+	ran        bool
 }
 
 // Report is how a run ended.

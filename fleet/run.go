@@ -19,8 +19,16 @@ import (
 )
 
 // Run does the run and returns when every host is done. The end of ctx asks for StopFinish; Stop asks for more. The
-// error is about this machine (state directory, etcd); what happened to hosts is in the report.
+// error is about this machine (state directory, etcd); what happened to hosts is in the report. Run is called once: a
+// second call is an error.
 func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
+	f.mu.Lock()
+	ran := f.ran
+	f.ran = true
+	f.mu.Unlock()
+	if ran {
+		return Report{}, errors.New("a fleet runs once: make another one")
+	}
 	run, err := store.OpenRun(store.RunOptions{Root: f.opts.StateDir})
 	if err != nil {
 		return Report{}, err
@@ -43,6 +51,17 @@ type running struct {
 	outputs *outputs
 	events  *dispatcher
 	system  *actor.ActorSystem // only where it is our own
+	crashed chan *fault.Fault  // the supervisor's own failure, if any
+	keep    bool               // the state, whatever the report says
+}
+
+// guardian ends a supervisor that panics: a new instance would know nothing of its hosts, and nobody would ever hear
+// of the end of the run. It implements actor.SupervisorStrategy.
+type guardian struct{ crashed chan<- *fault.Fault }
+
+func (g *guardian) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+	g.crashed <- restart.FaultOf(reason) // has room for the only one
+	self.StopChildren(child)
 }
 
 func (r *running) open(ctx context.Context) (err error) {
@@ -78,19 +97,33 @@ func (r *running) drive(ctx context.Context) (Report, error) {
 		system = newSystem(f.opts.Logger)
 		r.system = system
 	}
+	r.crashed = make(chan *fault.Fault, 1)
 	r.start(system)
 	defer r.stop(system)
+	var broken error
 	select {
 	case e := <-finished:
 		return report(e), nil
+	case why := <-r.crashed:
+		return r.gone(why)
 	case <-ctx.Done():
-		f.Stop(messages.StopFinish)
-		return report(<-finished), nil
 	case <-r.etcd.Failed():
-		f.Stop(messages.StopFinish)
-		return report(<-finished), fault.New(fault.Environment, "etcd", "the embedded etcd ended by itself").
+		broken = fault.New(fault.Environment, "etcd", "the embedded etcd ended by itself").
 			WithRemedy("look for a full disk below %s", r.run.Dir())
 	}
+	f.Stop(messages.StopFinish)
+	select {
+	case e := <-finished:
+		return report(e), broken
+	case why := <-r.crashed:
+		return r.gone(why)
+	}
+}
+
+// gone is the end of a run whose supervisor failed: nothing is known but what is recorded.
+func (r *running) gone(why *fault.Fault) (Report, error) {
+	r.keep = true
+	return Report{Run: r.run.ID()}, why.WithRemedy("sessions may be left on hosts; they end by themselves after their orphan timeout")
 }
 
 func report(e messages.RunFinished) Report {
@@ -109,7 +142,8 @@ func (r *running) start(system *actor.ActorSystem) {
 	slices.Sort(names)
 	r.events.post(messages.RunStarted{At: now(), Run: r.run.ID(), Hosts: names})
 	f.root = system.Root
-	f.supervisor = f.root.SpawnPrefix(supervisor.Props(r.supervision(len(names))), "fleet-"+r.run.ID())
+	props := supervisor.Props(r.supervision(len(names))).Configure(actor.WithGuardian(&guardian{r.crashed}))
+	f.supervisor = f.root.SpawnPrefix(props, "fleet-"+r.run.ID())
 	for _, name := range names {
 		f.root.Send(f.supervisor, messages.AddHost{Host: name})
 	}
@@ -186,10 +220,13 @@ func (r *running) end(report Report) error {
 	if r.etcd != nil {
 		errs = append(errs, r.etcd.Close())
 	}
-	if r.fleet.opts.KeepState || slices.ContainsFunc(report.Results, func(m messages.Result) bool { return m.LeftBehind != "" }) {
+	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return m.LeftBehind != "" })
+	if r.fleet.opts.KeepState || r.keep || left {
 		errs = append(errs, r.run.Close())
+	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {
+		errs = append(errs, err, r.run.Close()) // what is not forgotten is still to be unlocked
 	} else {
-		errs = append(errs, r.run.Remove())
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
