@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -160,7 +161,7 @@ func (c *Client) put(dir string, f File) error {
 		mode = 0o600
 	}
 	temp, final := tempName(dir), dir+"/"+f.Name
-	if err := c.write(temp, strings.NewReader(string(f.Data)), writeOptions{mode: mode, durable: true, size: int64(len(f.Data))}); err != nil {
+	if err := c.write(temp, bytes.NewReader(f.Data), writeOptions{mode: mode, durable: true, size: int64(len(f.Data))}); err != nil {
 		return err
 	}
 	if _, ok := c.sftp.HasExtension("posix-rename@openssh.com"); ok {
@@ -204,7 +205,7 @@ func (c *Client) fill(f *sftp.File, r io.Reader, o writeOptions) error {
 	if err := f.Chmod(o.mode); err != nil {
 		return err
 	}
-	if _, err := f.ReadFrom(r); err != nil {
+	if err := send(f, r); err != nil {
 		return err
 	}
 	info, err := f.Stat()
@@ -218,6 +219,17 @@ func (c *Client) fill(f *sftp.File, r io.Reader, o writeOptions) error {
 		return f.Sync()
 	}
 	return nil
+}
+
+// send writes everything that r has. What is in memory already is sent from there: File.ReadFrom makes a buffer of a whole
+// packet first, however little there is to send.
+func send(f *sftp.File, r io.Reader) (err error) {
+	if data, ok := r.(*bytes.Reader); ok {
+		_, err = data.WriteTo(f)
+		return err
+	}
+	_, err = f.ReadFrom(r)
+	return err
 }
 
 // full adds what SFTP does not say: whether a write failed because nothing is left. It looks while the file is still there.
