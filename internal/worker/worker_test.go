@@ -222,8 +222,8 @@ func TestDeadline(t *testing.T) {
 			return ctx.Err()
 		})
 	})
-	if got := b.next(); got != context.DeadlineExceeded {
-		t.Errorf("got %v", got)
+	if err, _ := b.next().(error); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
 	}
 }
 
