@@ -158,7 +158,9 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 		a.carry.BytesSkipped += m.Skipped
 		a.steps.copied = m
 		a.send(messages.Carried{Host: a.cfg.Host.Name, Carry: a.carry})
-		a.kids.drop(ctx, kidSFTP)
+		if a.machine.State() == lifecycle.Copying { // else it was stopped meanwhile, and is to remove what it copied
+			a.kids.drop(ctx, kidSFTP)
+		}
 		return lifecycle.Copied{}
 	case messages.TunnelOpened:
 		a.tunnel = m
