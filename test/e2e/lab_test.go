@@ -18,9 +18,10 @@ import (
 
 // lab is some hosts and what an initiator needs to reach them. All of it ends with the test.
 type lab struct {
-	t     *testing.T
-	hosts []*host
-	dir   string // state, home and temporary files of the initiator; short, since paths of unix sockets are
+	t      *testing.T
+	hosts  []*host
+	runFor time.Duration // bounds each run of the program
+	dir    string        // state, home and temporary files of the initiator; short, since paths of unix sockets are
 }
 
 // host is one SSH server with its name in the run.
@@ -42,7 +43,7 @@ func newLab(t *testing.T, n int) *lab {
 // emptyLab has no hosts yet: see add.
 func emptyLab(t *testing.T) *lab {
 	t.Helper()
-	return &lab{t: t, dir: shortDir(t)}
+	return &lab{t: t, dir: shortDir(t), runFor: runFor}
 }
 
 // shortDir is t.TempDir with a short path.

@@ -133,6 +133,7 @@ func manyHosts(t *testing.T) int {
 func TestManyHosts(t *testing.T) {
 	n := manyHosts(t)
 	l := emptyLab(t)
+	l.runFor += time.Duration(n) * time.Second / 4 // the hosts want CPU as well
 	sim := l.startSimhosts(n, "exit=0,run=50ms")
 	baseline := l.measure(t, "one host", 1, l.start(sim.one("--", "payload")...))
 	first := l.measure(t, "first run", n, l.start(sim.args("--", "payload")...))
@@ -209,6 +210,7 @@ func (m *measured) checkResults(n, sent int) {
 func TestHeldHosts(t *testing.T) {
 	n := manyHosts(t)
 	l := emptyLab(t)
+	l.runFor += time.Duration(n) * time.Second / 4 // the hosts want CPU as well
 	sim := l.startSimhosts(n, "run=0s")
 	one := l.hold(t, sim.one("--", "payload"), 1)
 	l.hold(t, sim.args("--", "payload"), n) // has the bytes copied
