@@ -53,7 +53,7 @@ func greet(network, address string) string {
 // talkAs runs talk as another user, in a directory, and returns what it says for each address.
 func talkAs(t *testing.T, uid uint32, dir string, addresses []string) []string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), publicSelf(t), append([]string{"talk"}, addresses...)...)
+	cmd := exec.CommandContext(t.Context(), publicSelf, append([]string{"talk"}, addresses...)...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	out, err := cmd.CombinedOutput()
@@ -70,23 +70,28 @@ func talkAs(t *testing.T, uid uint32, dir string, addresses []string) []string {
 	return lines
 }
 
-// publicSelf is a copy of the test binary where everybody can run it. go test keeps it in a directory of its own.
-func publicSelf(t *testing.T) string {
-	t.Helper()
+// publicSelf is a copy of the test binary where everybody can run it, made by TestMain: go test keeps the binary in a directory
+// of its own, and a file that is written while other tests fork can't be run.
+var publicSelf string
+
+func publish() (remove func() error, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	dir := shortDir(t)
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	dir, err := os.MkdirTemp("/tmp", "mr")
+	if err != nil {
+		return nil, err
 	}
-	path := filepath.Join(dir, "talk")
-	// Not by ourselves: a test that forks meanwhile would hold the file open for writing, and it could not be run.
-	if out, err := exec.CommandContext(t.Context(), "cp", self, path).CombinedOutput(); err != nil {
-		t.Fatalf("copy: %v: %s", err, out)
+	publicSelf = filepath.Join(dir, "talk")
+	data, err := os.ReadFile(self)
+	if err == nil {
+		err = os.WriteFile(publicSelf, data, 0o755)
 	}
-	return path
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	return func() error { return os.RemoveAll(dir) }, err
 }
 
 // nobody is a user who has nothing to do with us.
