@@ -13,6 +13,10 @@ TIMED   := tools/timed.sh
 # The platforms a host may have. The shim of each is embedded into mgmt-remote.
 SHIM_PLATFORMS := linux-amd64 linux-arm64 linux-arm linux-386 darwin-amd64 darwin-arm64 freebsd-amd64
 SHIMS          := $(SHIM_PLATFORMS:%=internal/shimbin/bin/shim-%.gz)
+# The same for the engine, which graph payloads run. It is larger: hosts of other platforms are served from files beside mgmt-remote, or
+# `make build ENGINE_PLATFORMS="linux-amd64 linux-arm64"` embeds more.
+ENGINE_PLATFORMS ?= linux-$(shell $(GO) env GOARCH)
+ENGINES          := $(ENGINE_PLATFORMS:%=internal/shimbin/bin/engine-%.gz)
 HOST_PROGRAM   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 .PHONY: help
@@ -22,7 +26,7 @@ help: ## this text (the default)
 	@echo 'with variables FUZZTIME=$(FUZZTIME) BENCH=$(BENCH) BENCHTIME=$(BENCHTIME) E2E_HOSTS=$(E2E_HOSTS) TEST_FLAGS="-run …"'
 
 .PHONY: build
-build: shims ## bin/mgmt-remote, with the shims of all platforms inside
+build: shims engines ## bin/mgmt-remote, with shims and engine inside
 	$(HOST_PROGRAM) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/mgmt-remote ./cmd/mgmt-remote
 
 .PHONY: test
@@ -63,10 +67,19 @@ clean: ## removes everything that was built
 
 # Without version control stamps, and with no version of its own: a shim that did not change keeps its hash, and hosts that have it in their
 # cache are not sent it again. GOARM=6 runs on ARMv6 and everything after it.
-.PHONY: shims FORCE
+.PHONY: shims engines FORCE
 shims: $(SHIMS)
+engines: $(ENGINES)
 
-.PRECIOUS: bin/shims/%
+.PRECIOUS: bin/shims/% bin/engines/%
+bin/engines/%: FORCE
+	@GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOARM=6 \
+	$(HOST_PROGRAM) -tags engine -ldflags '-s -w' -o $@ ./cmd/mgmt-remote
+
+internal/shimbin/bin/engine-%.gz: bin/engines/%
+	@if ! gzip -dc $@ 2>/dev/null | cmp -s - $<; then \
+		echo "engine $*"; gzip -n -9 <$< >$@.tmp && mv $@.tmp $@; fi
+
 bin/shims/%: FORCE
 	@GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) GOARM=6 \
 	$(HOST_PROGRAM) -ldflags '-s -w' -o $@ ./cmd/mgmt-remote-shim

@@ -189,3 +189,8 @@ func printable(r rune) rune {
 	}
 	return '?'
 }
+
+// completeDefinitions completes the names of definition files.
+func completeDefinitions(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+}

@@ -1,13 +1,10 @@
+//go:build !engine
+
 package main
 
 import (
 	"github.com/spf13/cobra"
 )
-
-// completeDefinitions completes the names of definition files.
-func completeDefinitions(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
-}
 
 // complete says how the values of run's flags are completed. Files are what a shell completes where nothing is said.
 func (f *runFlags) complete(cmd *cobra.Command) {

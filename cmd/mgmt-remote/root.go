@@ -29,7 +29,8 @@ etcd, although no host can reach another.`,
 		SilenceErrors: true,
 	}
 	root.SetUsageFunc(usage)
-	root.AddCommand(newRunCommand(), newDemoCommand(), newApplyCommand(), newVersionCommand())
+	root.AddCommand(fleetCommands()...)
+	root.AddCommand(newApplyCommand(), newVersionCommand())
 	root.Flags().Bool("version", false, "show the version")
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

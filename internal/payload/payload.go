@@ -219,7 +219,7 @@ func (p *Payload) spec(r Request, dir string) (wire.Spec, *transfer.Blob, error)
 		return spec, nil, err
 	}
 	if p.opts.Kind == Graph {
-		program, err := p.self(r.Facts)
+		program, err := p.engine(r.Facts)
 		if err != nil {
 			return spec, nil, err
 		}
@@ -259,13 +259,13 @@ func expandAll(templates []*template.Template, facts Facts) ([]string, error) {
 	return out, nil
 }
 
-// self is this program for the host's platform: it is the engine.
-func (p *Payload) self(facts probe.Facts) (*transfer.Blob, error) {
-	self, err := shimbin.Self(facts.OS, facts.Arch)
+// engine is the program that applies definitions, for the host's platform.
+func (p *Payload) engine(facts probe.Facts) (*transfer.Blob, error) {
+	engine, err := shimbin.Engine(facts.OS, facts.Arch)
 	if err != nil {
 		return nil, err
 	}
-	return p.blob(self.Path, self.Name)
+	return p.blob(engine.Path, engine.Name)
 }
 
 // blob opens and hashes a file once for the whole fleet.

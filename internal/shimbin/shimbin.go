@@ -1,12 +1,12 @@
-// Package shimbin hands out the programs that are copied to hosts: the small shim, and mgmt-remote itself for
-// the graph payload.
+// Package shimbin hands out the programs that are copied to hosts: the small shim, and the engine for the graph
+// payload, which is mgmt-remote without what drives other machines (go build -tags engine).
 //
-// `make build` compiles the shim for every supported platform and embeds the compressed results here. A plain
-// `go build` embeds none; then the running mgmt-remote stands in for the shim on hosts of its own platform,
-// because it has the shim inside as a hidden command. A platform that is served by neither is a fault of kind
-// Environment that names what was looked for.
+// `make build` compiles the shim for every supported platform, and the engine for some, and embeds the compressed
+// results here. A plain `go build` embeds none; then the running mgmt-remote stands in for both on hosts of its own
+// platform, because it has both inside. A platform that is served by neither is a fault of kind Environment that
+// names what was looked for.
 //
-// Embedded shims are unpacked when first asked for, once per process and platform, into a private directory that
+// Embedded programs are unpacked when first asked for, once per process and platform, into a private directory that
 // Close removes. Nothing here talks to a host, and nothing is ever downloaded.
 package shimbin
 
@@ -34,8 +34,8 @@ const (
 	// mainPackage is what the build information of a real mgmt-remote says of itself, however it was built.
 	mainPackage = "github.com/mgmt-remote/mgmt-remote/cmd/mgmt-remote"
 
-	opShim = "find the shim"
-	opSelf = "find mgmt-remote"
+	opShim   = "find the shim"
+	opEngine = "find the engine"
 )
 
 //go:embed all:bin
@@ -52,10 +52,10 @@ type Binary struct {
 // The error is a fault of kind Environment where no shim fits.
 func Shim(goos, goarch string) (Binary, error) { return std.shim(goos, goarch) }
 
-// Self returns the whole mgmt-remote for a platform: the running executable where the platform is ours, else a file
-// mgmt-remote-GOOS-GOARCH beside it or in ../dist. It is safe for concurrent use. The error is a fault of kind
-// Environment where there is none.
-func Self(goos, goarch string) (Binary, error) { return std.self(goos, goarch) }
+// Engine returns a mgmt-remote that can apply a definition on a platform: the embedded engine, else the running
+// executable where the platform is ours, else a file mgmt-remote-GOOS-GOARCH beside it or in ../dist. It is safe for
+// concurrent use. The error is a fault of kind Environment where there is none.
+func Engine(goos, goarch string) (Binary, error) { return std.engine(goos, goarch) }
 
 // Declare says that the running executable does what mgmt-remote does when it is started with the argument "shim"
 // or "apply". The real program is recognised without it; a program that embeds the fleet package, or a test binary,
@@ -67,7 +67,7 @@ func Close() error { return std.close() }
 
 // set is the state behind the package's functions; tests make their own.
 type set struct {
-	files      fs.FS // shim-GOOS-GOARCH.gz
+	files      fs.FS // shim-GOOS-GOARCH.gz and engine-GOOS-GOARCH.gz
 	goos       string
 	goarch     string
 	executable func() (string, error)
@@ -130,15 +130,22 @@ func (s *set) shim(goos, goarch string) (Binary, error) {
 		WithRemedy("build mgmt-remote with `make build`, which embeds a shim for each supported platform")
 }
 
-func (s *set) self(goos, goarch string) (Binary, error) {
+func (s *set) engine(goos, goarch string) (Binary, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := checkPlatform(opSelf, goos, goarch); err != nil {
+	if err := checkPlatform(opEngine, goos, goarch); err != nil {
 		return Binary{}, err
+	}
+	path, err := s.unpack("engine-" + goos + "-" + goarch)
+	switch {
+	case err == nil:
+		return Binary{Path: path, Name: selfName}, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return Binary{}, fault.Wrap(fault.Environment, opEngine, err)
 	}
 	exe, err := s.executable()
 	if err != nil {
-		return Binary{}, fault.Wrap(fault.Environment, opSelf, err)
+		return Binary{}, fault.Wrap(fault.Environment, opEngine, err)
 	}
 	if s.complete && goos == s.goos && goarch == s.goarch {
 		return Binary{Path: exe, Name: selfName}, nil
@@ -153,17 +160,17 @@ func (s *set) self(goos, goarch string) (Binary, error) {
 		case err == nil && info.Mode().IsRegular():
 			return Binary{Path: path, Name: selfName}, nil
 		case err == nil:
-			return Binary{}, fault.New(fault.Environment, opSelf, "%s is no regular file", path)
+			return Binary{}, fault.New(fault.Environment, opEngine, "%s is no regular file", path)
 		case !errors.Is(err, fs.ErrNotExist):
-			return Binary{}, fault.Wrap(fault.Environment, opSelf, err)
+			return Binary{}, fault.Wrap(fault.Environment, opEngine, err)
 		}
 	}
-	return Binary{}, fault.New(fault.Environment, opSelf,
+	return Binary{}, fault.New(fault.Environment, opEngine,
 		"the host is %s/%s and there is no %s", goos, goarch, strings.Join(looked, " and no ")).
-		WithRemedy("build it with `CGO_ENABLED=0 GOOS=%s GOARCH=%s go build -o %s ./cmd/mgmt-remote`", goos, goarch, looked[0])
+		WithRemedy("build it with `CGO_ENABLED=0 GOOS=%s GOARCH=%s go build -tags engine -o %s ./cmd/mgmt-remote`", goos, goarch, looked[0])
 }
 
-// unpack writes the embedded shim called name to the private directory and returns its path. The error is
+// unpack writes the embedded program called name to the private directory and returns its path. The error is
 // fs.ErrNotExist where none is embedded. The caller holds s.mu.
 func (s *set) unpack(name string) (string, error) {
 	if path, ok := s.unpacked[name]; ok {
@@ -233,6 +240,6 @@ func checkPlatform(op, goos, goarch string) error {
 }
 
 func damaged(name string, err error) error {
-	return fault.New(fault.Environment, opShim, "the embedded %s is damaged: %w", name, err).
+	return fault.New(fault.Environment, "unpack", "the embedded %s is damaged: %w", name, err).
 		WithRemedy("build mgmt-remote again with `make build`")
 }

@@ -124,7 +124,7 @@ func TestOurselvesStandInForTheShim(t *testing.T) {
 	if b.Path != exe || b.Name != "mgmt-remote" || !slices.Equal(b.Args, []string{"shim"}) {
 		t.Fatalf("got %+v", b)
 	}
-	b, err = s.self("plan9", "mips")
+	b, err = s.engine("plan9", "mips")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestSelfOfAnotherPlatformLiesBesideUsOrInDist(t *testing.T) {
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.self("linux", "arm64")
+		b, err := s.engine("linux", "arm64")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,9 +159,9 @@ func TestFaultsSayWhatWasLookedFor(t *testing.T) {
 	s.declare()
 	_, missing := s.shim("freebsd", "amd64")
 	_, broken := s.shim("linux", "arm64")
-	_, self := s.self("linux", "arm64")
+	_, self := s.engine("linux", "arm64")
 	_, evil := s.shim("../linux", "amd64")
-	_, empty := s.self("", "amd64")
+	_, empty := s.engine("", "amd64")
 	for _, c := range []struct {
 		err  error
 		want []string
@@ -189,7 +189,7 @@ func TestSelfRefusesADirectory(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(filepath.Dir(exe), "mgmt-remote-linux-arm64"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.self("linux", "arm64"); fault.KindOf(err) != fault.Environment || !strings.Contains(err.Error(), "regular") {
+	if _, err := s.engine("linux", "arm64"); fault.KindOf(err) != fault.Environment || !strings.Contains(err.Error(), "regular") {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -198,5 +198,18 @@ func TestSelfRefusesADirectory(t *testing.T) {
 func TestATestBinaryIsNotTakenForMgmtRemote(t *testing.T) {
 	if newSet().complete {
 		t.Fatal("the test binary is taken for mgmt-remote")
+	}
+}
+
+func TestEmbeddedEngineComesFirst(t *testing.T) {
+	s, _ := newTestSet(t)
+	s.declare()
+	s.files.(fstest.MapFS)["engine-plan9-mips.gz"] = &fstest.MapFile{Data: pack(t, "the engine")}
+	b, err := s.engine("plan9", "mips")
+	if err != nil || b.Name != "mgmt-remote" || len(b.Args) != 0 {
+		t.Fatalf("got %+v, %v", b, err)
+	}
+	if got, err := os.ReadFile(b.Path); err != nil || string(got) != "the engine" {
+		t.Fatalf("unpacked %q, %v", got, err)
 	}
 }

@@ -124,7 +124,7 @@ func (b *Blob) compress(ctx context.Context) error {
 	if err := os.Remove(gz.Name()); err != nil { // nobody finds it, and it can't be left behind
 		return errors.Join(err, gz.Close())
 	}
-	w, err := gzip.NewWriterLevel(gz, gzip.BestSpeed)
+	w, err := gzip.NewWriterLevel(gz, gzip.DefaultCompression)
 	if err == nil {
 		_, err = io.Copy(w, &contextReader{ctx: ctx, r: io.NewSectionReader(b.file, 0, b.Size)})
 	}

@@ -1,0 +1,10 @@
+//go:build !engine
+
+package main
+
+import "github.com/spf13/cobra"
+
+// fleetCommands are the commands that drive other machines.
+func fleetCommands() []*cobra.Command {
+	return []*cobra.Command{newRunCommand(), newDemoCommand()}
+}
