@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -83,6 +84,9 @@ func (r *running) drive(ctx context.Context) (Report, error) {
 	f := r.fleet
 	finished := make(chan messages.RunFinished, 1)
 	r.events = newDispatcher(func(event messages.Event) {
+		if _, isOutput := event.(messages.OutputReceived); !isOutput {
+			f.opts.Logger.Debug("event", "type", fmt.Sprintf("%T", event), "event", event)
+		}
 		f.opts.Observe(event)
 		switch e := event.(type) {
 		case messages.HostFinished:

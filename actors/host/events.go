@@ -94,6 +94,9 @@ func (s *steps) detail(a *hostActor) string {
 	case messages.StepTunnel:
 		return a.tunnel.Kind.String()
 	case messages.StepRun:
+		if s.attached.PayloadPID == 0 {
+			return "not started"
+		}
 		return fmt.Sprintf("pid %d", s.attached.PayloadPID)
 	}
 	return ""

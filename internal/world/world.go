@@ -91,8 +91,9 @@ type World struct {
 	done   chan struct{} // closed when run has ended
 	wake   chan struct{} // has an element when want changed
 
-	mu   sync.Mutex
-	want bool
+	mu       sync.Mutex
+	want     bool
+	diverged uint64 // how often there was something to do
 
 	lease clientv3.LeaseID // used by run, and by Close after run has ended
 }
@@ -126,11 +127,14 @@ func Open(opts Options) (*World, error) {
 	return w, nil
 }
 
-// Report says whether there is nothing to do right now. It returns at once. The newest report counts; ones that were
-// overtaken before they could be written are never seen.
+// Report says whether there is nothing to do right now. It returns at once. The newest report counts; of the others
+// the group hears that there was something to do, if there was, however short: quiet means without a break.
 func (w *World) Report(quiet bool) {
 	w.mu.Lock()
 	w.want = quiet
+	if !quiet {
+		w.diverged++
+	}
 	w.mu.Unlock()
 	select {
 	case w.wake <- struct{}{}:
@@ -183,13 +187,14 @@ func (w *World) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	written := "" // what the key holds; empty = unknown
+	written := ""     // what the key holds; empty = unknown
+	told := uint64(0) // how many of the divergences others know of
 	for {
-		if want := w.wanted(); want != written {
+		if want, diverged := w.wanted(written, told); want != written {
 			err := w.put(ctx, want)
 			switch {
 			case err == nil:
-				written = want
+				written, told = want, diverged
 			case errors.Is(err, rpctypes.ErrLeaseNotFound):
 				return err
 			default:
@@ -251,10 +256,15 @@ func (w *World) put(ctx context.Context, value string) error {
 	return err
 }
 
-func (w *World) wanted() string {
+// wanted is what the key should hold next, and how many divergences others know of once it does: one that is over
+// already is told all the same.
+func (w *World) wanted(written string, told uint64) (value string, diverged uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strconv.FormatBool(w.want)
+	if w.diverged != told && written != "false" {
+		return "false", w.diverged
+	}
+	return strconv.FormatBool(w.want), w.diverged
 }
 
 // pause waits before another attempt; it is false when ctx ended.

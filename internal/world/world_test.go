@@ -192,6 +192,24 @@ func TestKeyFollowsReports(t *testing.T) {
 	}
 }
 
+// Quiet means without a break, so a break must be seen, however short it is.
+func TestShortDivergenceIsTold(t *testing.T) {
+	socket, client := etcd(t)
+	values := follow(t, client)
+	w := open(t, socket)
+	expect(t, values, "false")
+	w.Report(true)
+	expect(t, values, "true")
+	for range 20 {
+		w.Report(false)
+		w.Report(true)
+		expect(t, values, "false", "true")
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLostLeaseIsReplaced(t *testing.T) {
 	socket, client := etcd(t)
 	values := follow(t, client)

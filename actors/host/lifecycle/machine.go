@@ -157,7 +157,8 @@ func (m *Machine) becomeAdmitting() {
 func (m *Machine) route(e Probed) {
 	m.upload = e.Upload
 	if e.Exit != nil {
-		m.exit = e.Exit
+		// It was recorded before the connection was lost. Where a stop had been asked for, that is what ended it.
+		m.exit, m.asked = e.Exit, m.Stopping() && !e.Exit.OK()
 	}
 	switch e.Found {
 	case FoundSession:
