@@ -95,15 +95,7 @@ type (
 )
 
 func (a *execActor) Receive(ctx actor.Context) {
-	switch ctx.Message().(type) {
-	case *actor.Started:
-		a.work = worker.New(ctx)
-		return
-	case *actor.Restarting, *actor.Stopping:
-		a.release()
-		return
-	}
-	message, ok := a.work.TakeOrFail(ctx.Message())
+	message, ok := worker.Receive(ctx, &a.work, a.release)
 	if !ok {
 		return
 	}

@@ -48,15 +48,7 @@ type made struct {
 func (m made) Close() error { return m.client.Close() }
 
 func (a *sftpActor) Receive(ctx actor.Context) {
-	switch ctx.Message().(type) {
-	case *actor.Started:
-		a.work = worker.New(ctx)
-		return
-	case *actor.Restarting, *actor.Stopping:
-		a.release()
-		return
-	}
-	message, ok := a.work.TakeOrFail(ctx.Message())
+	message, ok := worker.Receive(ctx, &a.work, a.release)
 	if !ok {
 		return
 	}

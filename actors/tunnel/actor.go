@@ -66,15 +66,7 @@ type opened struct {
 type broke struct{ err error }
 
 func (a *tunnelActor) Receive(ctx actor.Context) {
-	switch ctx.Message().(type) {
-	case *actor.Started:
-		a.work = worker.New(ctx)
-		return
-	case *actor.Restarting, *actor.Stopping:
-		a.release()
-		return
-	}
-	message, ok := a.work.TakeOrFail(ctx.Message())
+	message, ok := worker.Receive(ctx, &a.work, a.release)
 	if !ok {
 		return
 	}

@@ -56,6 +56,21 @@ func New(ctx actor.Context) *Group {
 	return &Group{id: groups.Add(1), root: ctx.ActorSystem().Root, self: ctx.Self(), ctx: c, cancel: cancel, waiting: map[uint64]any{}}
 }
 
+// Receive is the beginning of every turn of an actor whose work must succeed: it makes the group on *actor.Started, has
+// everything given back on restart and stop alike, and returns any other message with TakeOrFail; false where there is
+// nothing more to do.
+func Receive(ctx actor.Context, group **Group, release func()) (any, bool) {
+	switch ctx.Message().(type) {
+	case *actor.Started:
+		*group = New(ctx)
+		return nil, false
+	case *actor.Restarting, *actor.Stopping:
+		release()
+		return nil, false
+	}
+	return (*group).TakeOrFail(ctx.Message())
+}
+
 // Context ends when the group is canceled. It is for work that is not started by Go, such as timers.
 func (g *Group) Context() context.Context { return g.ctx }
 
