@@ -49,7 +49,7 @@ e2e: deps build ## the end-to-end tests alone, telling what they do, with E2E_HO
 	MGMT_REMOTE_E2E_HOSTS=$(E2E_HOSTS) $(GO) test -v -count=1 -timeout 30m $(TEST_FLAGS) ./test/e2e/...
 
 .PHONY: bench
-bench: ## all benchmarks
+bench: build ## all benchmarks; those beside other programs want clustershell and pssh installed
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
 
 .PHONY: fuzz
