@@ -10,7 +10,10 @@
 //	report, err := f.Run(ctx)
 //
 // A Fleet is used once. New checks everything that can be checked without a connection; Run holds the etcd, the gateway
-// and the actors, and returns when every host is done. The package keeps no global state.
+// and the actors, and returns when every host is done.
+//
+// Hosts get a small program, the shim. A program that was built without the embedded ones (see `make build`) can be
+// the shim itself on hosts of its own platform: it calls ShimMain first thing in main.
 package fleet
 
 import (

@@ -33,17 +33,18 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"))
 }
 
-// shim is what the hosts' caches hold from the start, so that tests copy no megabytes.
-var shim = sync.OnceValues(func() (string, error) {
-	b, err := shimbin.Shim("linux", runtime.GOARCH)
+// cachedShim is what the hosts' caches hold from the start, so that tests copy no megabytes.
+var cachedShim = sync.OnceValues(func() (string, error) {
+	programs := shimbin.New()
+	b, err := programs.Shim("linux", runtime.GOARCH)
 	if err != nil {
 		return "", err
 	}
 	blob, err := transfer.OpenBlob(b.Path, b.Name)
 	if err != nil {
-		return "", err
+		return "", errors.Join(err, programs.Close())
 	}
-	return blob.Key(), blob.Close()
+	return blob.Key(), errors.Join(blob.Close(), programs.Close())
 })
 
 // rig is a fleet of simulated hosts in real time.
@@ -58,7 +59,7 @@ type rig struct {
 
 func newRig(t *testing.T, payloads ...simhost.Payload) *rig {
 	t.Helper()
-	key, err := shim()
+	key, err := cachedShim()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
 	"github.com/mgmt-remote/mgmt-remote/internal/console"
-	"github.com/mgmt-remote/mgmt-remote/internal/shimbin"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -52,7 +51,7 @@ func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer) (err
 	}
 	show.fleet = f
 	defer func() {
-		if cerr := errors.Join(f.Close(), shimbin.Close()); cerr != nil {
+		if cerr := f.Close(); cerr != nil {
 			say(cmd.ErrOrStderr(), "clean up on this machine: %v", cerr) // the exit code is about the run
 		}
 	}()

@@ -63,9 +63,10 @@ type Facts struct {
 
 // Payload is what a fleet runs. It is safe for concurrent use. Close gives back the files that it holds open.
 type Payload struct {
-	opts Options
-	argv []*template.Template
-	env  []*template.Template
+	opts     Options
+	argv     []*template.Template
+	env      []*template.Template
+	programs *shimbin.Programs
 
 	mu    sync.Mutex
 	blobs map[string]*transfer.Blob // by local path
@@ -73,7 +74,7 @@ type Payload struct {
 
 // New checks the options.
 func New(opts Options) (*Payload, error) {
-	p := &Payload{opts: opts, blobs: map[string]*transfer.Blob{}}
+	p := &Payload{opts: opts, programs: shimbin.New(), blobs: map[string]*transfer.Blob{}}
 	if opts.OrphanTimeout == 0 {
 		p.opts.OrphanTimeout = DefaultOrphanTimeout
 	}
@@ -155,7 +156,7 @@ func (p *Payload) Plan(r Request) (Plan, error) {
 		Dir:     probe.SessionDir(r.Base, r.Run, r.Host),
 		Session: transfer.Session{Base: r.Base, Run: r.Run, Host: r.Host},
 	}
-	shim, err := shimbin.Shim(r.Facts.OS, r.Facts.Arch)
+	shim, err := p.programs.Shim(r.Facts.OS, r.Facts.Arch)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -261,7 +262,7 @@ func expandAll(templates []*template.Template, facts Facts) ([]string, error) {
 
 // engine is the program that applies definitions, for the host's platform.
 func (p *Payload) engine(facts probe.Facts) (*transfer.Blob, error) {
-	engine, err := shimbin.Engine(facts.OS, facts.Arch)
+	engine, err := p.programs.Engine(facts.OS, facts.Arch)
 	if err != nil {
 		return nil, err
 	}
@@ -300,5 +301,5 @@ func (p *Payload) Close() error {
 		errs = append(errs, b.Close())
 		delete(p.blobs, file)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.programs.Close())...)
 }

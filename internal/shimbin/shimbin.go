@@ -6,8 +6,7 @@
 // platform, because it has both inside. A platform that is served by neither is a fault of kind Environment that
 // names what was looked for.
 //
-// Embedded programs are unpacked when first asked for, once per process and platform, into a private directory that
-// Close removes. Nothing here talks to a host, and nothing is ever downloaded.
+// Embedded programs are unpacked when first asked for, once per platform, into a private directory that Close removes. Nothing here talks to a host, and nothing is ever downloaded.
 package shimbin
 
 import (
@@ -23,6 +22,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
 )
@@ -48,61 +48,54 @@ type Binary struct {
 	Name string   // what the file is called on the host
 }
 
-// Shim returns the shim for a platform, given in Go's words ("linux", "arm64"). It is safe for concurrent use.
-// The error is a fault of kind Environment where no shim fits.
-func Shim(goos, goarch string) (Binary, error) { return std.shim(goos, goarch) }
-
-// Engine returns a mgmt-remote that can apply a definition on a platform: the embedded engine, else the running
-// executable where the platform is ours, else a file mgmt-remote-GOOS-GOARCH beside it or in ../dist. It is safe for
-// concurrent use. The error is a fault of kind Environment where there is none.
-func Engine(goos, goarch string) (Binary, error) { return std.engine(goos, goarch) }
-
 // Declare says that the running executable does what mgmt-remote does when it is started with the argument "shim"
-// or "apply". The real program is recognised without it; a program that embeds the fleet package, or a test binary,
-// calls it when it passes those arguments on.
-func Declare() { std.declare() }
+// or "apply". The real program is recognised without it; a test binary calls it when it passes those arguments on.
+func Declare() {
+	declaredShim.Store(true)
+	declaredEngine.Store(true)
+}
 
-// Close removes what was unpacked. Paths handed out before are invalid afterwards; a later Shim unpacks again.
-func Close() error { return std.close() }
+// DeclareShim says the same of "shim" alone.
+func DeclareShim() { declaredShim.Store(true) }
 
-// set is the state behind the package's functions; tests make their own.
-type set struct {
+var declaredShim, declaredEngine atomic.Bool
+
+// Programs hands out the programs of this executable. It is safe for concurrent use. Close it.
+type Programs struct {
 	files      fs.FS // shim-GOOS-GOARCH.gz and engine-GOOS-GOARCH.gz
 	goos       string
 	goarch     string
 	executable func() (string, error)
+	isShim     func() bool // this executable acts as the shim when told to
+	isEngine   func() bool // and as the engine
 
 	mu       sync.Mutex // also held while unpacking: the second caller needs the result of the first
-	complete bool       // this executable is, or acts as, the whole mgmt-remote
 	dir      string     // "" until something was unpacked
 	unpacked map[string]string
 }
 
-var std = newSet()
-
-func newSet() *set {
+// New looks at what is embedded; it unpacks nothing.
+func New() *Programs {
 	files, err := fs.Sub(embedded, "bin")
 	if err != nil {
 		panic(err) // only an invalid path makes Sub fail
 	}
 	info, ok := debug.ReadBuildInfo()
-	return &set{
+	real := ok && info.Path == mainPackage
+	return &Programs{
 		files:      files,
 		goos:       runtime.GOOS,
 		goarch:     runtime.GOARCH,
 		executable: os.Executable,
-		complete:   ok && info.Path == mainPackage,
+		isShim:     func() bool { return real || declaredShim.Load() },
+		isEngine:   func() bool { return real || declaredEngine.Load() },
 		unpacked:   map[string]string{},
 	}
 }
 
-func (s *set) declare() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.complete = true
-}
-
-func (s *set) shim(goos, goarch string) (Binary, error) {
+// Shim returns the shim for a platform, given in Go's words ("linux", "arm64"). The error is a fault of kind
+// Environment where no shim fits.
+func (s *Programs) Shim(goos, goarch string) (Binary, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := checkPlatform(opShim, goos, goarch); err != nil {
@@ -118,7 +111,7 @@ func (s *set) shim(goos, goarch string) (Binary, error) {
 		return Binary{}, fault.Wrap(fault.Environment, opShim, err)
 	}
 
-	if s.complete && goos == s.goos && goarch == s.goarch {
+	if s.isShim() && goos == s.goos && goarch == s.goarch {
 		exe, err := s.executable()
 		if err != nil {
 			return Binary{}, fault.Wrap(fault.Environment, opShim, err)
@@ -130,7 +123,10 @@ func (s *set) shim(goos, goarch string) (Binary, error) {
 		WithRemedy("build mgmt-remote with `make build`, which embeds a shim for each supported platform")
 }
 
-func (s *set) engine(goos, goarch string) (Binary, error) {
+// Engine returns a mgmt-remote that can apply a definition on a platform: the embedded engine, else the running
+// executable where the platform is ours, else a file mgmt-remote-GOOS-GOARCH beside it or in ../dist. The error is a
+// fault of kind Environment where there is none.
+func (s *Programs) Engine(goos, goarch string) (Binary, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := checkPlatform(opEngine, goos, goarch); err != nil {
@@ -147,7 +143,7 @@ func (s *set) engine(goos, goarch string) (Binary, error) {
 	if err != nil {
 		return Binary{}, fault.Wrap(fault.Environment, opEngine, err)
 	}
-	if s.complete && goos == s.goos && goarch == s.goarch {
+	if s.isEngine() && goos == s.goos && goarch == s.goarch {
 		return Binary{Path: exe, Name: selfName}, nil
 	}
 
@@ -172,7 +168,7 @@ func (s *set) engine(goos, goarch string) (Binary, error) {
 
 // unpack writes the embedded program called name to the private directory and returns its path. The error is
 // fs.ErrNotExist where none is embedded. The caller holds s.mu.
-func (s *set) unpack(name string) (string, error) {
+func (s *Programs) unpack(name string) (string, error) {
 	if path, ok := s.unpacked[name]; ok {
 		return path, nil
 	}
@@ -204,7 +200,9 @@ func (s *set) unpack(name string) (string, error) {
 	return path, nil
 }
 
-func (s *set) close() error {
+// Close removes what was unpacked. Paths handed out before are invalid afterwards; what is asked for later is unpacked
+// again.
+func (s *Programs) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dir := s.dir
@@ -217,7 +215,7 @@ func (s *set) close() error {
 }
 
 // platforms lists what is embedded, for an error message.
-func (s *set) platforms() string {
+func (s *Programs) platforms() string {
 	names, err := fs.Glob(s.files, "shim-*.gz")
 	if err != nil || len(names) == 0 {
 		return "none"

@@ -17,7 +17,7 @@ import (
 
 // newTestSet has a shim for linux/amd64 and a damaged one for linux/arm64, and says it runs on plan9/mips from a
 // directory of its own, so that no result depends on the machine under the test.
-func newTestSet(t *testing.T) (*set, string) {
+func newTestSet(t *testing.T) (*Programs, string) {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	exe := filepath.Join(t.TempDir(), "bin", "mgmt-remote")
@@ -25,7 +25,7 @@ func newTestSet(t *testing.T) (*set, string) {
 		t.Fatal(err)
 	}
 	good := pack(t, "the shim")
-	s := &set{
+	s := &Programs{
 		files: fstest.MapFS{
 			"README":              {Data: []byte("not a shim")},
 			"shim-linux-amd64.gz": {Data: good},
@@ -33,10 +33,12 @@ func newTestSet(t *testing.T) (*set, string) {
 		},
 		goos: "plan9", goarch: "mips",
 		executable: func() (string, error) { return exe, nil },
+		isShim:     func() bool { return false },
+		isEngine:   func() bool { return false },
 		unpacked:   map[string]string{},
 	}
 	t.Cleanup(func() {
-		if err := s.close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -65,7 +67,7 @@ func TestEmbeddedShimIsUnpackedOnceAndRemoved(t *testing.T) {
 	)
 	for range 8 {
 		wg.Go(func() {
-			b, err := s.shim("linux", "amd64")
+			b, err := s.Shim("linux", "amd64")
 			if err != nil {
 				t.Error(err)
 				return
@@ -96,13 +98,13 @@ func TestEmbeddedShimIsUnpackedOnceAndRemoved(t *testing.T) {
 		}
 	}
 
-	if err := s.close(); err != nil {
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("the directory is still there: %v", err)
 	}
-	again, err := s.shim("linux", "amd64")
+	again, err := s.Shim("linux", "amd64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,18 +115,22 @@ func TestEmbeddedShimIsUnpackedOnceAndRemoved(t *testing.T) {
 
 func TestOurselvesStandInForTheShim(t *testing.T) {
 	s, exe := newTestSet(t)
-	if _, err := s.shim("plan9", "mips"); fault.KindOf(err) != fault.Environment {
+	if _, err := s.Shim("plan9", "mips"); fault.KindOf(err) != fault.Environment {
 		t.Fatalf("a program that is not mgmt-remote stood in: %v", err)
 	}
-	s.declare()
-	b, err := s.shim("plan9", "mips")
+	s.isShim = func() bool { return true }
+	b, err := s.Shim("plan9", "mips")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b.Path != exe || b.Name != "mgmt-remote" || !slices.Equal(b.Args, []string{"shim"}) {
 		t.Fatalf("got %+v", b)
 	}
-	b, err = s.engine("plan9", "mips")
+	if _, err := s.Engine("plan9", "mips"); fault.KindOf(err) != fault.Environment {
+		t.Fatalf("a program that is the shim alone stood in for the engine: %v", err)
+	}
+	s.isEngine = func() bool { return true }
+	b, err = s.Engine("plan9", "mips")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +150,7 @@ func TestSelfOfAnotherPlatformLiesBesideUsOrInDist(t *testing.T) {
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.engine("linux", "arm64")
+		b, err := s.Engine("linux", "arm64")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,12 +162,12 @@ func TestSelfOfAnotherPlatformLiesBesideUsOrInDist(t *testing.T) {
 
 func TestFaultsSayWhatWasLookedFor(t *testing.T) {
 	s, exe := newTestSet(t)
-	s.declare()
-	_, missing := s.shim("freebsd", "amd64")
-	_, broken := s.shim("linux", "arm64")
-	_, self := s.engine("linux", "arm64")
-	_, evil := s.shim("../linux", "amd64")
-	_, empty := s.engine("", "amd64")
+	s.isEngine = func() bool { return true }
+	_, missing := s.Shim("freebsd", "amd64")
+	_, broken := s.Shim("linux", "arm64")
+	_, self := s.Engine("linux", "arm64")
+	_, evil := s.Shim("../linux", "amd64")
+	_, empty := s.Engine("", "amd64")
 	for _, c := range []struct {
 		err  error
 		want []string
@@ -189,23 +195,23 @@ func TestSelfRefusesADirectory(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(filepath.Dir(exe), "mgmt-remote-linux-arm64"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.engine("linux", "arm64"); fault.KindOf(err) != fault.Environment || !strings.Contains(err.Error(), "regular") {
+	if _, err := s.Engine("linux", "arm64"); fault.KindOf(err) != fault.Environment || !strings.Contains(err.Error(), "regular") {
 		t.Fatalf("got %v", err)
 	}
 }
 
 // A test binary is not mgmt-remote, so the package's own state must not offer it as one.
 func TestATestBinaryIsNotTakenForMgmtRemote(t *testing.T) {
-	if newSet().complete {
+	if New().isShim() {
 		t.Fatal("the test binary is taken for mgmt-remote")
 	}
 }
 
 func TestEmbeddedEngineComesFirst(t *testing.T) {
 	s, _ := newTestSet(t)
-	s.declare()
+	s.isEngine = func() bool { return true }
 	s.files.(fstest.MapFS)["engine-plan9-mips.gz"] = &fstest.MapFile{Data: pack(t, "the engine")}
-	b, err := s.engine("plan9", "mips")
+	b, err := s.Engine("plan9", "mips")
 	if err != nil || b.Name != "mgmt-remote" || len(b.Args) != 0 {
 		t.Fatalf("got %+v, %v", b, err)
 	}
