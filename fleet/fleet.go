@@ -17,7 +17,6 @@
 package fleet
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,10 +94,7 @@ func (f *Fleet) prepare() error {
 	if err != nil {
 		return err
 	}
-	auth := sshconn.AuthOptions{Identities: o.Identities, AgentSocket: o.AgentSocket, AskPassword: o.AskPassword, Interactive: o.Interactive}
-	if o.Prompter != nil {
-		auth.Prompter = prompter{o.Prompter}
-	}
+	auth := sshconn.AuthOptions{Identities: o.Identities, AgentSocket: o.AgentSocket, AskPassword: o.AskPassword, Interactive: o.Interactive, Prompter: o.Prompter}
 	if f.auth, err = sshconn.NewAuth(auth); err != nil {
 		return err
 	}
@@ -123,14 +119,6 @@ func (f *Fleet) prepare() error {
 	}
 	f.payload, err = payload.New(spec)
 	return err
-}
-
-// prompter gives a public Prompter's answers the type that is never printed.
-type prompter struct{ Prompter }
-
-func (p prompter) Secret(ctx context.Context, prompt string) (inventory.Secret, error) {
-	s, err := p.Prompter.Secret(ctx, prompt)
-	return inventory.Secret(s), err
 }
 
 // Add brings a host into a run that goes on. A name that is there already is an error. It may be called before Run.
@@ -198,7 +186,7 @@ func (f *Fleet) register(h Host) (string, error) {
 
 func inventoryHost(h Host) inventory.Host {
 	return inventory.Host{
-		Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: inventory.Secret(h.Password), Prefix: h.Prefix,
+		Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: h.Prefix,
 	}
 }
 

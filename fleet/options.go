@@ -11,7 +11,9 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/actors/host"
 	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/restart"
+	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -21,7 +23,7 @@ type Host struct {
 	Addr       string // host name or IP address, without brackets
 	Port       int
 	User       string
-	Password   string // only where there is no other way; it is never shown or stored
+	Password   Secret // only where there is no other way; it is never shown or stored
 	Prefix     string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
 	Definition []byte // of the graph payload
 }
@@ -65,10 +67,11 @@ type SSH struct {
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = the network
 }
 
-// Prompter asks a person for a secret.
-type Prompter interface {
-	Secret(ctx context.Context, prompt string) (string, error)
-}
+// Secret is a string that every way of printing shows as "[secret]".
+type Secret = inventory.Secret
+
+// Prompter asks a person for a secret. It is called by one goroutine at a time and returns when its context ends.
+type Prompter = sshconn.Prompter
 
 // Options say what a fleet does. The zero value of each field is usable, but there must be hosts sooner or later.
 type Options struct {

@@ -206,7 +206,7 @@ func (f *runFlags) options() (fleet.Options, error) {
 		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), AskPassword: f.askPass, Interactive: f.interactive,
 	}
 	if canAsk() {
-		ssh.Prompter = terminalPrompter{sshconn.NewTerminalPrompter()}
+		ssh.Prompter = sshconn.NewTerminalPrompter()
 	}
 	return fleet.Options{
 		SSH:      ssh,

@@ -3,14 +3,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
-	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
 )
 
 // targets makes the hosts of -H, files and their remote: keys, and checks all of it.
@@ -79,17 +77,8 @@ func (f *runFlags) fleetHosts(hosts []inventory.Host, definition func(i int) []b
 	out := make([]fleet.Host, len(hosts))
 	for i, h := range hosts {
 		out[i] = fleet.Host{
-			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password.Reveal(), Prefix: f.prefix, Definition: definition(i),
+			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: f.prefix, Definition: definition(i),
 		}
 	}
 	return out, nil
-}
-
-// terminalPrompter asks on the terminal for package fleet, whose own Prompter needs no internal type.
-type terminalPrompter struct{ sshconn.Prompter }
-
-// Secret implements fleet.Prompter.
-func (p terminalPrompter) Secret(ctx context.Context, prompt string) (string, error) {
-	s, err := p.Prompter.Secret(ctx, prompt)
-	return s.Reveal(), err
 }
