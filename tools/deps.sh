@@ -19,6 +19,7 @@ need dash dash
 need fish fish
 need tcsh tcsh
 need etcdctl etcd-client
+need strace strace
 need ip iproute2
 need ps procps
 need gzip gzip
