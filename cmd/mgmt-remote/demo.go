@@ -198,8 +198,30 @@ func (w *demoWatch) verdict(say func(string, ...any)) error {
 	return nil
 }
 
-// nothingLeft looks for what the session may have left on a machine: below the directory it worked in, and processes.
+// demoPatience is how long the end of a machine's own processes may take: the shell that a closed connection's command
+// ran in ends by itself, but not before we look.
+const demoPatience = 5 * time.Second
+
+// nothingLeft looks for what the session may have left on a machine, until there is nothing or the patience is over.
 func nothingLeft(m *sshfleet.Host) error {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	over := time.After(demoPatience)
+	for {
+		err := leftOn(m)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-over:
+			return err
+		}
+	}
+}
+
+// leftOn says what is left right now: below the directory that the session worked in, and processes.
+func leftOn(m *sshfleet.Host) error {
 	report, err := leftovers.Find(m.Prefix())
 	if err != nil {
 		return err
