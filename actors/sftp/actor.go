@@ -130,7 +130,7 @@ func (a *sftpActor) remove(ctx actor.Context) {
 			// What the client still had open does not matter for a directory that goes away.
 			_ = client.Close()
 		}
-		if err := transfer.Remove(ctx, a.cfg.Conn, a.cfg.Session, transfer.RemoveOptions{}); err != nil {
+		if err := transfer.Remove(ctx, a.cfg.Conn, a.cfg.Session); err != nil {
 			return err
 		}
 		return messages.SessionRemoved{}

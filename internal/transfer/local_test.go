@@ -108,14 +108,14 @@ func TestRemoveRefusesALiveSession(t *testing.T) {
 				}
 			}
 			record(start)
-			if err := Remove(t.Context(), sh, s, RemoveOptions{}); fault.KindOf(err) != fault.Environment || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+			if err := Remove(t.Context(), sh, s); fault.KindOf(err) != fault.Environment || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 				t.Fatalf("%v", err)
 			}
 			if _, err := os.Stat(dir); err != nil {
 				t.Fatal(err)
 			}
 			record("1")
-			if err := Remove(t.Context(), sh, s, RemoveOptions{}); err != nil {
+			if err := Remove(t.Context(), sh, s); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := os.Stat(s.Base); !os.IsNotExist(err) {

@@ -84,7 +84,7 @@ func installed(p Install, answer string) error {
 
 // Remove is step 8 where no shim is alive: the session directory goes, then the run's and the base where they are empty. A directory that
 // is not there is fine. A live shim, or a base that is not what this project makes, is an Environment fault and nothing is removed.
-func Remove(ctx context.Context, conn Conn, s Session, _ RemoveOptions) error {
+func Remove(ctx context.Context, conn Conn, s Session) error {
 	const op = "clean up"
 	dir, err := s.check(op)
 	if err != nil {

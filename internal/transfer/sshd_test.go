@@ -209,7 +209,7 @@ func TestCopyTwice(t *testing.T) {
 			}
 			same(t, dir+"/session.json", []byte(`{"changed":1}`))
 
-			if err := Remove(t.Context(), conn, s, RemoveOptions{}); err != nil {
+			if err := Remove(t.Context(), conn, s); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := os.Lstat(s.Base); tc.noCache != errors.Is(err, fs.ErrNotExist) {
@@ -218,7 +218,7 @@ func TestCopyTwice(t *testing.T) {
 			if _, err := os.Lstat(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("run's directory after removal: %v", err)
 			}
-			if err := Remove(t.Context(), conn, s, RemoveOptions{}); err != nil {
+			if err := Remove(t.Context(), conn, s); err != nil {
 				t.Errorf("second removal: %v", err)
 			}
 		})
@@ -356,7 +356,7 @@ func TestHostileBase(t *testing.T) {
 			if fault.KindOf(err) != fault.Environment || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(err.Error(), "web1: make directory: ") {
 				t.Errorf("%v", err)
 			}
-			if err := Remove(t.Context(), conn, s, RemoveOptions{}); strings.Contains(name, "link") && fault.KindOf(err) != fault.Environment {
+			if err := Remove(t.Context(), conn, s); strings.Contains(name, "link") && fault.KindOf(err) != fault.Environment {
 				t.Errorf("removal: %v", err)
 			}
 		})
@@ -397,7 +397,7 @@ func TestRemoveLeavesOthersAndLinksAlone(t *testing.T) {
 	if err := os.Symlink(outside, dir+"/link"); err != nil {
 		t.Fatal(err)
 	}
-	if err := Remove(t.Context(), conn, s, RemoveOptions{}); err != nil {
+	if err := Remove(t.Context(), conn, s); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -418,7 +418,7 @@ func TestRemoveRefuses(t *testing.T) {
 		{Base: "/tmp/x/../mgmt-remote-0", Run: "abc123", Host: "web1"},
 		{Base: "/tmp/$(id)/mgmt-remote-0", Run: "abc123", Host: "web1"},
 	} {
-		if err := Remove(t.Context(), nil, s, RemoveOptions{}); fault.KindOf(err) != fault.Bug {
+		if err := Remove(t.Context(), nil, s); fault.KindOf(err) != fault.Bug {
 			t.Errorf("%+v: %v", s, err)
 		}
 	}

@@ -58,9 +58,6 @@ type Install struct {
 	Gzip   bool
 }
 
-// RemoveOptions has no fields so far: what is empty always goes, what a live shim uses never does.
-type RemoveOptions struct{}
-
 // maxPacket and inFlight give three times the throughput of the library's defaults at a third of the CPU. OpenSSH takes packets up to 256 KiB
 // with their header (SFTP_MAX_MSG_LENGTH in sftp-common.h), so 255 KiB of data is the most; more requests in flight only cost the server memory.
 const (
