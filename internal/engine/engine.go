@@ -39,6 +39,7 @@ type Options struct {
 	Observer Observer     // told what happens; nil = nobody
 	Status   func(Status) // told about each change of the status, from Run's goroutine; must not block; nil = nobody
 	Parallel int          // how many resources are worked on at once; 0 = 64
+	World    World        // for kv and exported resources; nil = this machine is alone. The caller's, used until Run returns
 }
 
 // Engine applies one definition. Use it for one Run.
@@ -74,7 +75,7 @@ func New(def *graph.Definition, opts Options) (*Engine, error) {
 	e := &Engine{opts: opts, reports: make(chan report), marks: make(chan []int), notes: make(chan Event)}
 	for i := range def.Resources {
 		r := &def.Resources[i]
-		impl, err := newResource(r)
+		impl, err := newResource(r, opts.World)
 		if err != nil {
 			return nil, err
 		}

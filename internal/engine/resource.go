@@ -7,8 +7,10 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 )
 
-// resource is one thing that can be checked and applied. Only one worker uses it at a time. It keeps no state between
-// calls: what there is to do follows from the machine and from the fact that it was asked.
+// resource is one thing that can be checked and applied. Only one worker uses it at a time. What there is to do follows
+// from the machine and from the fact that it was asked; it keeps no state between calls that decides about that.
+//
+// A resource says with further interfaces what else it can do: watcher, pathWatcher, refresher, differ.
 type resource interface {
 	// check changes nothing. It says in words what apply would change, or "" if nothing. For commands without a
 	// condition there is always something to do; the engine asks only when there is a reason.
@@ -17,7 +19,38 @@ type resource interface {
 	apply(ctx context.Context) (output string, err error)
 }
 
-func newResource(r *graph.Resource) (resource, error) {
+// watcher is a resource that sees by itself when it may not be as declared any more.
+type watcher interface {
+	// watch calls changed whenever there is a reason to look, from any goroutine; changed returns soon. It must already
+	// see changes that happen right after the first call of ready, which it makes exactly once. It returns when ctx
+	// ends, or with an error when it can't watch (any more): that is told, and it is called again after a growing delay.
+	watch(ctx context.Context, ready, changed func()) error
+}
+
+// pathWatcher is a resource that is about files: the engine watches the paths for all resources together.
+type pathWatcher interface {
+	// paths are absolute and clean; what happens to one of them, or to a directory above it, is a reason to look. For
+	// a path with a final slash, so is what happens to entries directly in that directory.
+	paths() []string
+}
+
+// refresher is a resource that does something more when one that it depends on over a notify edge has changed. Without
+// this a refresh is a reason to look, and nothing else.
+type refresher interface {
+	// refreshChange says in words what refresh would do now; "" for nothing. It changes nothing.
+	refreshChange(ctx context.Context) (change string, err error)
+	// refresh is called where check found nothing to do; what apply just changed needs no refresh.
+	refresh(ctx context.Context) (output string, err error)
+}
+
+// differ is a resource that can show what would change, for people; it is asked with Noop only.
+type differ interface {
+	// diff is a unified diff of text, "" where there is nothing to show.
+	diff(ctx context.Context) (string, error)
+}
+
+// newResource makes what checks and applies r. w is nil on a machine that is alone.
+func newResource(r *graph.Resource, w World) (resource, error) {
 	switch spec := r.Spec.(type) {
 	case *graph.Noop:
 		return noopResource{}, nil
@@ -26,6 +59,7 @@ func newResource(r *graph.Resource) (resource, error) {
 	case *graph.Exec:
 		return &execResource{spec}, nil
 	default:
+		_ = w // kv and exported resources need it
 		return nil, fmt.Errorf("engine: %s: unknown kind of resource %T", r.ID, spec)
 	}
 }

@@ -12,7 +12,6 @@
 package graph
 
 import (
-	"io/fs"
 	"strings"
 	"time"
 )
@@ -25,6 +24,13 @@ const (
 	KindNoop Kind = "noop" // does nothing; a point to hang edges on
 	KindFile Kind = "file" // a file or directory
 	KindExec Kind = "exec" // a command
+
+	KindSvc   Kind = "svc"   // a service of the init system
+	KindPkg   Kind = "pkg"   // a package of the system's package manager
+	KindUser  Kind = "user"  // a user account
+	KindGroup Kind = "group" // a group of users
+	KindTimer Kind = "timer" // a clock that notifies
+	KindKV    Kind = "kv"    // a key in what the hosts of a run share
 )
 
 // ID identifies a resource within a definition.
@@ -51,10 +57,15 @@ type Definition struct {
 	RemoteAt  Position   // where Remote stands
 	Resources []Resource // in the order of the file
 	Edges     []Edge     // in the order of the file; both ends exist, and there is no cycle
+	Collect   []Collect  // in the order of the file
 	Source    []byte     // the bytes that were parsed
 }
 
-// Resource is one thing that a definition declares.
+// ExportMark begins the names of exported resources.
+const ExportMark = "@@"
+
+// Resource is one thing that a definition declares. An exported one, whose name begins with ExportMark, is not applied on
+// this host but offered to the others.
 type Resource struct {
 	ID   ID
 	At   Position
@@ -62,7 +73,17 @@ type Resource struct {
 	Spec Spec
 }
 
-// Spec holds the fields of one kind: *Noop, *File or *Exec.
+// Exported reports whether the resource is offered to other hosts instead of applied here.
+func (r *Resource) Exported() bool { return strings.HasPrefix(r.ID.Name, ExportMark) }
+
+// Collect brings in what hosts of the run export, and keeps it so while that changes.
+type Collect struct {
+	At      Position
+	Kind    Kind   // KindFile, the only one that is exchanged
+	Pattern string // the directory that collected files are placed in: absolute, clean, with a final slash
+}
+
+// Spec holds the fields of one kind: *Noop, *File, *Exec, *Svc, *Pkg, *User, *Group, *Timer or *KV.
 type Spec interface {
 	kind() Kind
 }
@@ -73,6 +94,17 @@ type Meta struct {
 	Retry int           // attempts after the first failed one; -1 = without end
 	Delay time.Duration // pause before such an attempt; milliseconds in the file
 	Poll  time.Duration // look again that often, besides watching; seconds in the file; 0 = do not poll
+
+	Limit      float64 // looks per second in the long run; 0 = as many as there are reasons for
+	Burst      int     // looks at once, where there is a Limit; at least 1 then
+	Sema       []Sema  // hold one place of each of these while looking and applying
+	NoAutoEdge bool    // no edges but those that the definition gives
+}
+
+// Sema is a counting semaphore, shared by all resources of a definition that name it.
+type Sema struct {
+	Name  string
+	Count int // at least 1
 }
 
 // Edge orders two resources: To waits until From is as declared. With Notify, To is refreshed whenever From changed
@@ -83,77 +115,6 @@ type Edge struct {
 	From, To ID
 	Notify   bool
 }
-
-// Noop is a resource without any effect.
-type Noop struct{}
-
-func (*Noop) kind() Kind { return KindNoop }
-
-// State says whether a file should be there.
-type State uint8
-
-// The states of a file.
-const (
-	Exists State = iota
-	Absent
-)
-
-// String returns the word that a definition uses.
-func (s State) String() string {
-	if s == Absent {
-		return "absent"
-	}
-	return "exists"
-}
-
-// File is a file, or a directory where the path ends in a slash.
-type File struct {
-	Path    string       // absolute and clean, except that a directory keeps its final slash
-	State   State        // default Exists
-	Content *string      // what it should contain; nil = not managed here
-	Source  string       // a file on the host whose content it should have; empty = not managed here
-	Mode    *fs.FileMode // permission and special bits in Go's notation; nil = not managed here
-	Owner   string       // user name or number; empty = not managed here
-	Group   string       // group name or number; empty = not managed here
-	Recurse bool         // directories: make parents too, remove with everything in it
-	Force   bool         // replace something of another type that is in the way
-}
-
-func (*File) kind() Kind { return KindFile }
-
-// Directory reports whether the resource is a directory.
-func (f *File) Directory() bool { return strings.HasSuffix(f.Path, "/") }
-
-// Location is the path without the slash that marks directories.
-func (f *File) Location() string {
-	if f.Path == "/" {
-		return f.Path
-	}
-	return strings.TrimSuffix(f.Path, "/")
-}
-
-// Exec is a command. It runs once per start of the engine, again when it is refreshed over a notify edge, when its
-// watch command prints a line and whenever it is polled; IfCmd guards each of these runs.
-//
-// Without a shell a command line is split at white space and nothing in it is special, quotes neither. With a shell it
-// is the one argument of `SHELL -c`.
-type Exec struct {
-	Cmd        string            // the command line; the resource's name if the file gives none
-	Args       []string          // exact arguments; only without a shell and with a Cmd of one word
-	Shell      string            // for Cmd
-	Cwd        string            // working directory of all commands; empty = the engine's
-	Env        map[string]string // added to the engine's environment, for all commands
-	User       string            // run as this user; empty = as the engine
-	Group      string            // run as this group; empty = the user's
-	Timeout    time.Duration     // for Cmd and for IfCmd each; 0 = none
-	IfCmd      string            // Cmd runs only if this exits with 0; empty = no condition
-	IfShell    string            // for IfCmd
-	WatchCmd   string            // every line it prints makes the resource look again; empty = none
-	WatchShell string            // for WatchCmd
-	PollInt    time.Duration     // look again that often; 0 = do not poll
-}
-
-func (*Exec) kind() Kind { return KindExec }
 
 // Index maps each resource's ID to its place in Resources.
 func (d *Definition) Index() map[ID]int {
