@@ -56,6 +56,14 @@ type Report struct {
 	Converged bool // the group did
 	TimedOut  bool // the maximum run time was over first
 	Results   []messages.Result
+	Etcd      EtcdUse
+}
+
+// EtcdUse is what the hosts together used of the run's etcd.
+type EtcdUse struct {
+	Requests uint64 // requests and stream messages
+	Events   uint64 // changes of keys that watches were told
+	Written  uint64 // bytes
 }
 
 // New checks the options and reads the keys; it makes no connection. Close the fleet also where Run is never called.

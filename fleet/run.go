@@ -40,7 +40,10 @@ func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
 	if err := r.open(ctx); err != nil {
 		return report, err
 	}
-	return r.drive(ctx)
+	report, err = r.drive(ctx)
+	used := r.gateway.Total()
+	report.Etcd = EtcdUse{Requests: used.Requests, Events: used.Events, Written: used.Written}
+	return report, err
 }
 
 // running is what exists while a run does. Each part is closed by end, in the opposite order of their beginnings.

@@ -188,6 +188,24 @@ func (g *Gateway) Stats(hostName string) Stats {
 	return h.stats()
 }
 
+// Total returns the sums over all hosts.
+func (g *Gateway) Total() Stats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var sum Stats
+	for _, h := range g.hosts {
+		s := h.stats()
+		sum.Connections += s.Connections
+		sum.Watches += s.Watches
+		sum.Leases += s.Leases
+		sum.Requests += s.Requests
+		sum.Refused += s.Refused
+		sum.Written += s.Written
+		sum.Events += s.Events
+	}
+	return sum
+}
+
 // Close closes all connections, ends all requests and returns when no goroutine of the gateway is left. It may be
 // called more than once.
 func (g *Gateway) Close() error {

@@ -161,6 +161,25 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+func TestTotalCountsWhatAllHostsWereTold(t *testing.T) {
+	b := newBench(t, Limits{}, false)
+	ctx := timeout(t)
+	for _, host := range []string{"a", "b"} {
+		w := b.client(host).Watch(ctx, keys.KV(testRun), clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+		<-w
+	}
+	writer := b.client("c")
+	for i := range 3 {
+		if _, err := writer.Put(ctx, keys.KV(testRun)+"k", strings.Repeat("x", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "both watches were told everything", func() bool { return b.gw.Total().Events == 6 })
+	if a, sum := b.gw.Stats("a"), b.gw.Total(); a.Events != 3 || sum.Watches != 2 || sum.Connections != 3 || sum.Written == 0 || sum.Requests != 5 {
+		t.Errorf("%+v of %+v", a, sum)
+	}
+}
+
 func TestEndOfAConnectionEndsItsWatches(t *testing.T) {
 	b := newBench(t, Limits{}, false)
 	c := b.client("a")

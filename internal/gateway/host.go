@@ -24,6 +24,7 @@ type Stats struct {
 	Requests    uint64 // requests and stream messages so far
 	Refused     uint64 // of these, those refused; and connections refused
 	Written     uint64 // bytes counted against Limits.WriteBytes so far
+	Events      uint64 // changes of keys that its watches were told so far
 }
 
 // host is all that the gateway keeps about one host. It lives as long as the gateway, so that a host can't shed its
@@ -38,6 +39,7 @@ type host struct {
 
 	conns, watches            atomic.Int64
 	asked, refused, bytesSent atomic.Uint64
+	told                      atomic.Uint64
 }
 
 func newHost(p policy, l Limits, logger *slog.Logger) *host {
@@ -51,7 +53,7 @@ func newHost(p policy, l Limits, logger *slog.Logger) *host {
 func (h *host) stats() Stats {
 	return Stats{
 		Connections: int(h.conns.Load()), Watches: int(h.watches.Load()), Leases: h.leases.count(),
-		Requests: h.asked.Load(), Refused: h.refused.Load(), Written: h.bytesSent.Load(),
+		Requests: h.asked.Load(), Refused: h.refused.Load(), Written: h.bytesSent.Load(), Events: h.told.Load(),
 	}
 }
 

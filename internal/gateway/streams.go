@@ -168,7 +168,11 @@ func (g *watchGuard) reserve() error {
 
 func (g *watchGuard) sent(m any) {
 	r, ok := m.(*pb.WatchResponse)
-	if !ok || (!r.GetCreated() && !r.GetCanceled()) {
+	if !ok {
+		return
+	}
+	g.host.told.Add(uint64(len(r.GetEvents())))
+	if !r.GetCreated() && !r.GetCanceled() {
 		return
 	}
 	g.mu.Lock()
