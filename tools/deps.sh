@@ -21,6 +21,8 @@ need tcsh tcsh
 need etcdctl etcd-client
 need strace strace
 need ip iproute2
+need nft nftables
+need ping iputils-ping
 need ps procps
 need gzip gzip
 need git git

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
@@ -34,11 +35,14 @@ type Options struct {
 	Args []string
 	// OwnVarTmp gives the server a /var/tmp of its own, Server.VarTmp, in a mount namespace. Needs root.
 	OwnVarTmp bool
+	// NetNS is the network namespace (as in `ip netns`) that the server is in, and Listen its address there. Empty: the test's own,
+	// and 127.0.0.1. Needs root. The port is then always 22.
+	NetNS, Listen string
 }
 
 // Server is a running server and its files.
 type Server struct {
-	Addr           string // 127.0.0.1:PORT
+	Addr           string // 127.0.0.1:PORT, or as Options.Listen says
 	Port           int
 	User           string // who may log in: the user of this process
 	Home           string // HOME of commands, empty at first, 0700
@@ -52,6 +56,8 @@ type Server struct {
 	program string
 	args    func(port int) []string
 	mounts  [][2]string // bind mounts in a namespace of the server's own: what, where
+	netns   string      // network namespace; empty = the test's own
+	listen  string      // address
 	ready   string      // what the log says when the server listens
 
 	mu   sync.Mutex
@@ -89,9 +95,9 @@ func Start(t testing.TB, o Options) *Server {
 	)
 	file := filepath.Join(dir, "sshd_config")
 	write(t, file, strings.Join(config, "\n")+"\n")
-	s.ready = "Server listening on 127.0.0.1 port "
+	s.ready = "Server listening on " + s.listen + " port "
 	s.args = func(port int) []string {
-		return append([]string{"-D", "-f", file, "-E", s.LogFile, "-o", fmt.Sprintf("ListenAddress=127.0.0.1:%d", port)}, o.Args...)
+		return append([]string{"-D", "-f", file, "-E", s.LogFile, "-o", fmt.Sprintf("ListenAddress=%s:%d", s.listen, port)}, o.Args...)
 	}
 	s.launch()
 	return s
@@ -112,7 +118,8 @@ func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, s
 	}
 	dir := t.TempDir()
 	s := &Server{User: u.Username, Home: filepath.Join(dir, "home"), KeyFile: filepath.Join(dir, "id_ed25519"),
-		KnownHostsFile: filepath.Join(dir, "known_hosts"), LogFile: filepath.Join(dir, "log"), t: t, program: path}
+		KnownHostsFile: filepath.Join(dir, "known_hosts"), LogFile: filepath.Join(dir, "log"), t: t, program: path,
+		netns: o.NetNS, listen: cmp.Or(o.Listen, "127.0.0.1")}
 	if err := os.Mkdir(s.Home, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -175,11 +182,11 @@ func (s *Server) launch() {
 	var err error
 	for range startAttempts {
 		var port int
-		if port, err = freePort(); err != nil {
+		if port, err = s.freePort(); err != nil {
 			break
 		}
 		if err = s.run(port); err == nil {
-			s.Port, s.Addr = port, fmt.Sprintf("127.0.0.1:%d", port)
+			s.Port, s.Addr = port, fmt.Sprintf("%s:%d", s.listen, port)
 			write(s.t, s.KnownHostsFile, knownhosts.Line([]string{knownhosts.Normalize(s.Addr)}, s.HostKey)+"\n")
 			return
 		}
@@ -190,7 +197,10 @@ func (s *Server) launch() {
 	s.t.Fatalf("cannot start %s: %v", s.program, err)
 }
 
-func freePort() (int, error) {
+func (s *Server) freePort() (int, error) {
+	if s.netns != "" {
+		return 22, nil // nobody else is there
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binds at once
 	if err != nil {
 		return 0, err
@@ -278,19 +288,22 @@ func (s *Server) Restart() {
 	}
 }
 
-// unshare makes the server's mounts, in a mount namespace of its own. Nobody outside sees them.
+// unshare makes the server's mounts, in a mount namespace of its own, and enters its network namespace. Nobody outside sees them.
 func (s *Server) unshare(cmd *exec.Cmd) {
-	if len(s.mounts) == 0 {
+	if len(s.mounts) == 0 && s.netns == "" {
 		return
 	}
 	if os.Geteuid() != 0 {
-		s.t.Fatalf("%s needs root for its own mount namespace: run the tests as root", s.program)
+		s.t.Fatalf("%s needs root for namespaces of its own: run the tests as root", s.program)
 	}
 	// The words come as arguments, so nothing needs quoting. exec keeps the PID.
 	script, words := "", []string{"sh"}
 	for _, m := range s.mounts {
 		script += `mount --bind "$1" "$2" && shift 2 && `
 		words = append(words, m[0], m[1])
+	}
+	if s.netns != "" {
+		words = append(words, "ip", "netns", "exec", s.netns)
 	}
 	words = append(append(words, cmd.Path), cmd.Args[1:]...)
 	cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", script + `exec "$@"`}, words...)
