@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
+	"github.com/mgmt-remote/mgmt-remote/test/netlab"
 	"github.com/mgmt-remote/mgmt-remote/test/sshd"
 )
 
@@ -22,6 +25,7 @@ type lab struct {
 	hosts  []*host
 	runFor time.Duration // bounds each run of the program
 	dir    string        // state, home and temporary files of the initiator; short, since paths of unix sockets are
+	net    *netlab.Lab   // nil where everybody is on loopback
 }
 
 // host is one SSH server with its name in the run.
@@ -68,8 +72,27 @@ func (l *lab) add(s *sshd.Server) *host {
 	return h
 }
 
+// newNetLab starts n plain sshd, each in a network of its own; so is the program.
+func newNetLab(t *testing.T, n int, config ...string) *lab {
+	t.Helper()
+	l := emptyLab(t)
+	l.net = netlab.New(t, n)
+	for _, node := range l.net.Hosts {
+		l.add(sshd.Start(t, sshd.Options{OwnVarTmp: true, NetNS: node.NS, Listen: node.Addr, Config: config}))
+	}
+	return l
+}
+
+// command is the program, where the lab has it run.
+func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
+	if l.net != nil {
+		return l.net.Initiator.Command(ctx, program, args...)
+	}
+	return exec.CommandContext(ctx, program, args...)
+}
+
 // arg is the host as -H takes it.
-func (h *host) arg() string { return fmt.Sprintf("%s=%s@127.0.0.1:%d", h.name, h.User, h.Port) }
+func (h *host) arg() string { return fmt.Sprintf("%s=%s@%s", h.name, h.User, h.Addr) }
 
 // args are the arguments of `mgmt-remote run` for all hosts, and more.
 func (l *lab) args(more ...string) []string {

@@ -94,7 +94,7 @@ func (l *lab) startWith(see func(event) bool, args ...string) *process {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), l.runFor)
 	p := &process{t: l.t, stderr: &buffer{}, plain: &buffer{}, ended: make(chan struct{}), grew: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, program, args...)
+	p.cmd = l.command(ctx, args...)
 	p.cmd.Env = l.env()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal: nothing can be asked
 	p.cmd.WaitDelay = 30 * time.Second
