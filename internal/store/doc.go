@@ -2,7 +2,9 @@
 // own state on disk (a journal of what was started where, and each host's output).
 //
 //	<root>/<run>/            0700, locked with flock by the one initiator that drives the run
-//	  journal.jsonl          one line per durable step of a session
+//	  spec.json              what the run is to do, without secrets
+//	  initiator.json         who drives it, and how many did before
+//	  journal.jsonl          one line per durable step of a session, and per result
 //	  logs/<host>.log        the payload's output, plain bytes
 //	  logs/<host>.gaps       where output was lost before it reached us
 //	  etcd/                  the embedded etcd's data

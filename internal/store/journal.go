@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,11 +52,33 @@ type SessionRecord struct {
 	Exit   *ExitRecord  `json:"exit,omitempty"`    // set from PhaseFinished on
 }
 
-// line is one line of the journal.
+// line is one line of the journal: a host's session, or its result, as it is from here on.
 type line struct {
-	Host   string        `json:"host"`
-	Record SessionRecord `json:"record"`
+	Host   string          `json:"host"`
+	Record *SessionRecord  `json:"record,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
 }
+
+// ledger is what a journal says, the last line about each host and thing.
+type ledger struct {
+	sessions map[string]SessionRecord
+	results  map[string]json.RawMessage
+}
+
+func newLedger() ledger {
+	return ledger{sessions: map[string]SessionRecord{}, results: map[string]json.RawMessage{}}
+}
+
+func (v ledger) take(l line) {
+	if l.Record != nil {
+		v.sessions[l.Host] = *l.Record
+	}
+	if l.Result != nil {
+		v.results[l.Host] = l.Result
+	}
+}
+
+func (v ledger) size() int { return len(v.sessions) + len(v.results) }
 
 // journal is an append-only file of lines with one goroutine that writes: it takes all requests that wait,
 // writes them at once and syncs once (group commit).
@@ -66,7 +89,7 @@ type journal struct {
 	done chan struct{} // closed when the goroutine has ended
 
 	mu   sync.RWMutex
-	view map[string]SessionRecord // what is durable
+	view ledger // what is durable
 }
 
 type request struct {
@@ -88,7 +111,7 @@ func openJournal(path string) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if lines > len(view)+rewriteAt {
+	if lines > view.size()+rewriteAt {
 		if err := rewriteJournal(path, view); err != nil {
 			return nil, err
 		}
@@ -112,11 +135,11 @@ func openJournal(path string) (*journal, error) {
 	return j, nil
 }
 
-// parseJournal returns the last record of each host, the number of lines, and how many bytes are good. What a crash
+// parseJournal returns what the lines say, the number of lines, and how many bytes are good. What a crash
 // can leave is a tail that is cut anywhere or holds zeros: from the first line that is not whole on, nothing was
 // ever promised. A good line behind a bad one is not a crash but a damaged file, which is an error.
-func parseJournal(data []byte) (view map[string]SessionRecord, lines, good int, err error) {
-	view = map[string]SessionRecord{}
+func parseJournal(data []byte) (view ledger, lines, good int, err error) {
+	view = newLedger()
 	torn := false
 	for rest := data; len(rest) > 0; {
 		text, next, whole := bytes.Cut(rest, []byte("\n"))
@@ -125,9 +148,9 @@ func parseJournal(data []byte) (view map[string]SessionRecord, lines, good int, 
 		case !whole || !ok:
 			torn = true
 		case torn:
-			return nil, 0, 0, fmt.Errorf("damaged: bytes %d to %d are no record, but whole records follow", good, len(data)-len(rest))
+			return ledger{}, 0, 0, fmt.Errorf("damaged: bytes %d to %d are no record, but whole records follow", good, len(data)-len(rest))
 		default:
-			view[l.Host] = l.Record
+			view.take(l)
 			lines++
 			good = len(data) - len(next)
 		}
@@ -142,14 +165,20 @@ func parseLine(text []byte) (line, bool) {
 	if err := dec.Decode(&l); err != nil || dec.More() {
 		return line{}, false
 	}
-	return l, l.Host != "" && l.Record.Phase != ""
+	session := l.Record != nil && l.Record.Phase != ""
+	return l, l.Host != "" && (session || l.Record == nil && l.Result != nil)
 }
 
-// rewriteJournal replaces a long journal by one with a line per host.
-func rewriteJournal(path string, view map[string]SessionRecord) error {
+// rewriteJournal replaces a long journal by one without what was superseded.
+func rewriteJournal(path string, view ledger) error {
 	var b bytes.Buffer
-	for host, rec := range view {
-		if err := encodeLine(&b, line{host, rec}); err != nil {
+	for host, rec := range view.sessions {
+		if err := encodeLine(&b, line{Host: host, Record: &rec}); err != nil {
+			return err
+		}
+	}
+	for host, result := range view.results {
+		if err := encodeLine(&b, line{Host: host, Result: result}); err != nil {
 			return err
 		}
 	}
@@ -163,25 +192,26 @@ func encodeLine(b *bytes.Buffer, l line) error {
 	return json.NewEncoder(b).Encode(l) // ends with a newline, has none inside
 }
 
-func (j *journal) get(host string) (SessionRecord, bool) {
+func (j *journal) session(host string) (SessionRecord, bool) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	rec, ok := j.view[host]
+	rec, ok := j.view.sessions[host]
 	return rec, ok
 }
 
 func (j *journal) hosts() []string {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	hosts := make([]string, 0, len(j.view))
-	for host := range j.view {
-		hosts = append(hosts, host)
-	}
-	slices.Sort(hosts)
-	return hosts
+	return slices.Sorted(maps.Keys(j.view.sessions))
 }
 
-func (j *journal) append(ctx context.Context, host string, rec SessionRecord) error {
+func (j *journal) results() map[string]json.RawMessage {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return maps.Clone(j.view.results)
+}
+
+func (j *journal) appendSession(ctx context.Context, host string, rec SessionRecord) error {
 	if host == "" || rec.Phase == "" {
 		return errors.New("a record needs a host and a phase")
 	}
@@ -189,7 +219,12 @@ func (j *journal) append(ctx context.Context, host string, rec SessionRecord) er
 		exit := *rec.Exit
 		rec.Exit = &exit
 	}
-	r := &request{line: line{host, rec}, answer: make(chan error, 1)}
+	return j.append(ctx, line{Host: host, Record: &rec})
+}
+
+// append returns when the line is on the disk.
+func (j *journal) append(ctx context.Context, l line) error {
+	r := &request{line: l, answer: make(chan error, 1)}
 	select {
 	case j.reqs <- r:
 	case <-j.done:
@@ -263,7 +298,7 @@ func (j *journal) commit(batch []*request) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, r := range batch {
-		j.view[r.line.Host] = r.line.Record
+		j.view.take(r.line)
 	}
 	return nil
 }

@@ -32,16 +32,20 @@ func TestJournalSurvivesATornTail(t *testing.T) {
 		var ends []int
 		var lines []line
 		for i := range n {
-			l := line{rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host"), SessionRecord{Phase: PhaseStarted, Epoch: uint64(i), Dir: "/d"}}
+			host := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host")
+			l := line{Host: host, Record: &SessionRecord{Phase: PhaseStarted, Epoch: uint64(i), Dir: "/d"}}
+			if rapid.Bool().Draw(t, "result") {
+				l = line{Host: host, Result: fmt.Appendf(nil, "%d", i)}
+			}
 			data = append(data, encoded(t, l)...)
 			ends, lines = append(ends, len(data)), append(lines, l)
 		}
 		cut := rapid.IntRange(0, len(data)).Draw(t, "cut")
 		zeros := rapid.IntRange(0, 20).Draw(t, "zeros")
-		want := map[string]SessionRecord{}
+		want := newLedger()
 		for i, end := range ends {
 			if end <= cut {
-				want[lines[i].Host] = lines[i].Record
+				want.take(lines[i])
 			}
 		}
 		path := filepath.Join(dir, "journal")
@@ -57,20 +61,20 @@ func TestJournalSurvivesATornTail(t *testing.T) {
 			if !reflect.DeepEqual(j.view, want) {
 				t.Fatalf("round %d: got %v, want %v", round, j.view, want)
 			}
-			err = j.append(contextOf(), "d", next)
+			err = j.appendSession(contextOf(), "d", next)
 			if err := j.close(); err != nil {
 				t.Fatal(err)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			want["d"] = next
+			want.sessions["d"] = next
 		}
 	})
 }
 
 func TestJournalDamagedInTheMiddle(t *testing.T) {
-	good := encoded(t, line{"a", SessionRecord{Phase: PhaseStarted}})
+	good := encoded(t, line{Host: "a", Record: &SessionRecord{Phase: PhaseStarted}})
 	path := filepath.Join(t.TempDir(), "journal")
 	if err := os.WriteFile(path, append(append(bytes.Clone(good), "{\"host\":\n"...), good...), 0o600); err != nil {
 		t.Fatal(err)
@@ -84,7 +88,7 @@ func TestLongJournalIsRewritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	var data []byte
 	for i := range rewriteAt + 2 {
-		data = append(data, encoded(t, line{"a", SessionRecord{Phase: PhaseStarted, Epoch: uint64(i)}})...)
+		data = append(data, encoded(t, line{Host: "a", Record: &SessionRecord{Phase: PhaseStarted, Epoch: uint64(i)}})...)
 	}
 	torn := "{\"host\":\"b\""
 	if err := os.WriteFile(path, append(data, torn...), 0o600); err != nil {
@@ -94,7 +98,7 @@ func TestLongJournalIsRewritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := j.append(t.Context(), "c", SessionRecord{Phase: PhaseStarting}); err != nil {
+	if err := j.appendSession(t.Context(), "c", SessionRecord{Phase: PhaseStarting}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.close(); err != nil {
@@ -105,7 +109,7 @@ func TestLongJournalIsRewritten(t *testing.T) {
 		t.Fatalf("%q, %v", text, err)
 	}
 	view, _, _, err := parseJournal(text)
-	if err != nil || view["a"].Epoch != rewriteAt+1 || view["c"].Phase != PhaseStarting {
+	if err != nil || view.sessions["a"].Epoch != rewriteAt+1 || view.sessions["c"].Phase != PhaseStarting {
 		t.Fatalf("%v, %v", view, err)
 	}
 }
@@ -120,11 +124,11 @@ func TestJournalStaysBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		if err := j.append(t.Context(), "a", SessionRecord{Phase: PhaseStarting}); err == nil {
+		if err := j.appendSession(t.Context(), "a", SessionRecord{Phase: PhaseStarting}); err == nil {
 			t.Errorf("attempt %d succeeded", i)
 		}
 	}
-	if _, ok := j.get("a"); ok {
+	if _, ok := j.session("a"); ok {
 		t.Error("shows a record that is not on the disk")
 	}
 	if err := j.close(); err == nil {
@@ -134,7 +138,7 @@ func TestJournalStaysBroken(t *testing.T) {
 
 func FuzzParseJournal(f *testing.F) {
 	f.Add([]byte(""))
-	f.Add(encoded(f, line{"a", SessionRecord{Phase: PhaseStarted}}, line{"b", SessionRecord{Phase: PhaseCleaned, Exit: &ExitRecord{Code: 1}}}))
+	f.Add(encoded(f, line{Host: "a", Record: &SessionRecord{Phase: PhaseStarted}}, line{Host: "b", Record: &SessionRecord{Phase: PhaseCleaned, Exit: &ExitRecord{Code: 1}}}, line{Host: "b", Result: []byte(`{"x":1}`)}))
 	f.Add([]byte("{}\n\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		view, lines, good, err := parseJournal(data)

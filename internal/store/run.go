@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +49,7 @@ type Run struct {
 	id      string
 	dir     string
 	lock    *os.File // the run's directory itself, with flock
+	tenure  tenure
 	journal *journal
 }
 
@@ -73,13 +76,18 @@ func OpenRun(o RunOptions) (*Run, error) {
 		f := fault.Wrap(fault.Environment, op, err)
 		switch {
 		case errors.Is(err, ErrLocked):
-			f = f.WithRemedy("wait for it, or stop it")
+			var t tenure
+			_ = readTenure(r.dir, &t) // to name the holder is a courtesy
+			f = f.WithRemedy("%s drives it since %s: wait for it, or stop it with `mgmt-remote stop %s`", t.Owner, t.Owner.Since.Format(time.DateTime), r.id)
 		case errors.Is(err, fs.ErrNotExist):
 			f = f.WithRemedy("look into %s for the runs there are", root)
 		}
 		return nil, f
 	}
-	if r.journal, err = openJournal(filepath.Join(r.dir, "journal.jsonl")); err != nil {
+	if r.tenure, err = nextTenure(r.dir); err == nil {
+		r.journal, err = openJournal(filepath.Join(r.dir, journalFile))
+	}
+	if err != nil {
 		return nil, fault.Wrap(fault.Environment, op, errors.Join(err, r.lock.Close()))
 	}
 	return r, nil
@@ -186,11 +194,35 @@ func (r *Run) ID() string { return r.id }
 // Dir returns the run's directory. It exists until Remove.
 func (r *Run) Dir() string { return r.dir }
 
+// Generation counts the initiators that have driven this run; this process is that many-th.
+func (r *Run) Generation() uint64 { return r.tenure.Generation }
+
+// SaveSpec keeps what the run is to do, in the caller's own words, for those who come after. It replaces what was there
+// and returns when it is on the disk. It must hold no secrets.
+func (r *Run) SaveSpec(spec json.RawMessage) error {
+	if err := writeDurably(filepath.Join(r.dir, specFile), spec); err != nil {
+		return fault.Wrap(fault.Environment, "save the run's specification", err).WithRemedy("check the disk of %s", r.dir)
+	}
+	return nil
+}
+
+// Spec returns what SaveSpec kept; nil where it never was called.
+func (r *Run) Spec() (json.RawMessage, error) {
+	data, err := os.ReadFile(filepath.Join(r.dir, specFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Environment, "read the run's specification", err)
+	}
+	return data, nil
+}
+
 // EtcdDir returns where an embedded etcd of this run keeps its data. OpenEtcd makes it.
 func (r *Run) EtcdDir() string { return filepath.Join(r.dir, "etcd") }
 
 // Session returns what was last recorded about a host. It is false where nothing was.
-func (r *Run) Session(host string) (SessionRecord, bool) { return r.journal.get(host) }
+func (r *Run) Session(host string) (SessionRecord, bool) { return r.journal.session(host) }
 
 // Sessions returns the names of all hosts of which something is recorded, sorted.
 func (r *Run) Sessions() []string { return r.journal.hosts() }
@@ -200,11 +232,22 @@ func (r *Run) Sessions() []string { return r.journal.hosts() }
 // may not become durable, as with a crash. A disk that failed once fails every later Record: after a failed
 // fsync nobody knows what is on the disk. Errors are faults of kind Environment or Canceled.
 func (r *Run) Record(ctx context.Context, host string, rec SessionRecord) error {
-	if err := r.journal.append(ctx, host, rec); err != nil {
+	if err := r.journal.appendSession(ctx, host, rec); err != nil {
 		return fault.Wrap(fault.Environment, "record the session", err).WithHost(host).WithRemedy("check the disk of %s", r.dir)
 	}
 	return nil
 }
+
+// RecordResult makes the final result of a host durable, in the caller's own words. Rules and errors are those of Record.
+func (r *Run) RecordResult(ctx context.Context, host string, result json.RawMessage) error {
+	if err := r.journal.append(ctx, line{Host: host, Result: result}); err != nil {
+		return fault.Wrap(fault.Environment, "record the result", err).WithHost(host).WithRemedy("check the disk of %s", r.dir)
+	}
+	return nil
+}
+
+// Results returns the final results of all hosts that have one.
+func (r *Run) Results() map[string]json.RawMessage { return r.journal.results() }
 
 // Log opens the output log of a host, which must be a valid host name. The caller closes it; one at a time per host.
 // Errors are faults of kind Environment.
@@ -244,6 +287,13 @@ func (r *Run) Remove() error {
 	if len(open) > 0 {
 		return fault.Wrap(fault.Environment, op, fmt.Errorf("%w: %s", ErrUnfinished, strings.Join(abridge(open), ", ")))
 	}
+	return r.Forget()
+}
+
+// Forget is Remove without a look at what may be left on hosts: sessions there end by themselves after their orphan
+// timeout, and nobody can claim them any more.
+func (r *Run) Forget() error {
+	const op = "remove the run's state"
 	// The rename makes it one step for anybody who looks: a run is there whole, or not at all.
 	root := filepath.Dir(r.dir)
 	trash := filepath.Join(root, trashPrefix+r.id)

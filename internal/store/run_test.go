@@ -76,7 +76,7 @@ func TestNewRun(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || files != 3 {
+	if err != nil || files != 4 {
 		t.Errorf("%d files, %v", files, err)
 	}
 }

@@ -1,0 +1,74 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// The names in a run's directory.
+const (
+	journalFile = "journal.jsonl"
+	specFile    = "spec.json"
+	tenureFile  = "initiator.json"
+)
+
+// tenure counts the initiators of a run, one after the other.
+type tenure struct {
+	Generation uint64    `json:"generation"` // 1 for the first
+	Began      time.Time `json:"began"`      // when the first one did
+	Owner      Owner     `json:"owner"`      // of this generation
+}
+
+// nextTenure makes this process the run's initiator, durably. The caller has the lock.
+func nextTenure(dir string) (tenure, error) {
+	var t tenure
+	if err := readTenure(dir, &t); err != nil {
+		return t, err
+	}
+	machine, err := os.Hostname()
+	if err != nil {
+		return t, err
+	}
+	now := time.Now().Round(0)
+	if t.Generation == 0 {
+		t.Began = now
+	}
+	t.Generation++
+	t.Owner = Owner{PID: os.Getpid(), Machine: machine, Since: now}
+	data, err := json.Marshal(t)
+	if err != nil {
+		return t, err
+	}
+	return t, writeDurably(filepath.Join(dir, tenureFile), append(data, '\n'))
+}
+
+// readTenure leaves t as it is where there is none.
+func readTenure(dir string, t *tenure) error {
+	path := filepath.Join(dir, tenureFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, t); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// writeDurably replaces a file, mode 0600, and returns when content and name are on the disk.
+func writeDurably(path string, data []byte) error {
+	if err := renameio.WriteFile(path, data, 0o600, renameio.WithTempDir(filepath.Dir(path))); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
