@@ -21,6 +21,11 @@ type Policy struct {
 	Budget time.Duration // all attempts since things last were well; 0 = for ever, Once = no second attempt
 	Stable time.Duration // a child that ran that long starts over with First and a full Budget
 
+	// Slow is how long to wait, at most, where trying again would not help a child that never was well, but this one
+	// was: a locked agent, an address that another machine has for a while, a full disk. At least half of it is waited
+	// for, so that no account is hammered. 0 = such a failure is final here, too.
+	Slow time.Duration
+
 	Bugs      int           // so many Bug faults
 	BugWindow time.Duration // within this time are forgiven
 }
@@ -31,6 +36,13 @@ func Default(budget time.Duration) Policy {
 		First: 500 * time.Millisecond, Busy: 2 * time.Second, Factor: 2, Cap: 30 * time.Second, Budget: budget,
 		Stable: time.Minute, Bugs: 3, BugWindow: time.Minute,
 	}
+}
+
+// Stay is the policy of a run that never gives up by itself.
+func Stay() Policy {
+	p := Default(0)
+	p.Slow = 5 * time.Minute
+	return p
 }
 
 // Decision is what the policy says about one failure.
@@ -47,6 +59,7 @@ type Tracker struct {
 	trouble time.Time      // when the present row of failures began; zero while all is well
 	row     int            // failures in it
 	well    time.Time      // when the child last said that it works; zero while it does not
+	proven  bool           // it ever did
 	bugs    []time.Time
 }
 
@@ -57,6 +70,7 @@ func NewTracker(policy Policy, random func() float64) *Tracker {
 
 // Well tells that the child works since now. After Policy.Stable of that the next failure starts a new row.
 func (t *Tracker) Well(now time.Time) {
+	t.proven = true
 	if t.well.IsZero() {
 		t.well = now
 	}
@@ -76,6 +90,11 @@ func (t *Tracker) Failed(kind fault.Kind, now time.Time) Decision {
 		return t.again(kind, now)
 	case fault.Bug, fault.Unknown:
 		return t.bug(now)
+	case fault.Denied, fault.Untrusted, fault.Environment:
+		if t.proven && t.policy.Slow > 0 {
+			return Decision{Restart: true, Delay: t.policy.Slow/2 + time.Duration(float64(t.policy.Slow/2)*t.random())}
+		}
+		fallthrough
 	default:
 		return Decision{Why: "trying again would not help"}
 	}

@@ -71,6 +71,37 @@ func TestKindsThatNeverRestart(t *testing.T) {
 	}
 }
 
+// Who was let in before is let in again, perhaps: that is tried, but rarely. Who never was is not.
+func TestStayingTriesSlowlyWhatWorkedBefore(t *testing.T) {
+	for _, kind := range []fault.Kind{fault.Denied, fault.Untrusted, fault.Environment} {
+		for random, want := range map[float64]time.Duration{0: 150 * time.Second, 0.5: 225 * time.Second} {
+			tr := NewTracker(Stay(), func() float64 { return random })
+			now := time.Unix(0, 0)
+			if d := tr.Failed(kind, now); d.Restart || d.Why == "" {
+				t.Errorf("%v of a host that never was well: %+v", kind, d)
+			}
+			tr.Well(now)
+			for range 3 {
+				if d := tr.Failed(kind, now); !d.Restart || d.Delay != want {
+					t.Errorf("%v: %+v, want %v", kind, d, want)
+				}
+			}
+		}
+	}
+	tr := NewTracker(Stay(), whole)
+	tr.Well(time.Unix(0, 0))
+	for _, kind := range []fault.Kind{fault.Payload, fault.Canceled} {
+		if d := tr.Failed(kind, time.Unix(0, 0)); d.Restart {
+			t.Errorf("%v restarts", kind)
+		}
+	}
+	for range 1000 {
+		if d := tr.Failed(fault.Unreachable, time.Unix(1<<40, 0)); !d.Restart || d.Delay > Stay().Cap {
+			t.Fatalf("gives up: %+v", d)
+		}
+	}
+}
+
 func TestFourBugsInAMinuteStop(t *testing.T) {
 	tr := NewTracker(Default(0), whole)
 	now := time.Unix(0, 0)
