@@ -1,18 +1,20 @@
 package graph
 
 import (
+	"path"
 	"slices"
 	"strings"
 )
 
 // check reports what only shows when the whole definition is known.
-func (p *parser) check(def *Definition, pl *places) {
-	p.checkTwice(def, pl)
+func (p *parser) check(def *Definition) {
+	p.checkTwice(def)
+	p.checkNumbers(def)
 	index := def.Index()
 	edges := make([][2]int, 0, len(def.Edges))
 	for i, e := range def.Edges {
-		from, fromOK := p.end(index, pl, e.From, "from", pl.from[i])
-		to, toOK := p.end(index, pl, e.To, "to", pl.to[i])
+		from, fromOK := p.find(index, e.From, "from", p.ends[i][0])
+		to, toOK := p.find(index, e.To, "to", p.ends[i][1])
 		if fromOK && toOK {
 			edges = append(edges, [2]int{from, to})
 		}
@@ -38,32 +40,63 @@ func (p *parser) check(def *Definition, pl *places) {
 	p.fail(at, "the edges make a cycle: %s", strings.Join(names, " → "))
 }
 
-func (p *parser) checkTwice(def *Definition, pl *places) {
-	ids := make(map[ID]int, len(def.Resources))
-	paths := make(map[string]ID)
-	for i, r := range def.Resources {
-		if first, twice := ids[r.ID]; twice {
-			p.fail(pl.names[i], "%s is already defined in line %d", r.ID, def.Resources[first].At.Line)
-			continue
+// claim is something that only one resource of a definition may manage.
+type claim struct {
+	what string // the name of the resource's key that says so
+	name string
+}
+
+// claims returns what a resource manages beside its name; the text is for people.
+func claims(r *Resource) (claim, string) {
+	switch spec := r.Spec.(type) {
+	case *File:
+		if r.Exported() { // it becomes a file on other hosts, where only the last part of its path counts
+			base := path.Base(spec.Path)
+			return claim{"export", base}, "a file " + base + " is exported by"
 		}
-		ids[r.ID] = i
-		f, ok := r.Spec.(*File)
-		if !ok {
-			continue
+		return claim{"path", spec.Location()}, spec.Location() + " is already managed by"
+	case *KV:
+		if spec.Mapped {
+			return claim{"mapped", spec.Key}, "the mapped key " + spec.Key + " is already managed by"
 		}
-		if other, twice := paths[f.Location()]; twice {
-			p.fail(pl.paths[i], "%s: %s already manages %s", r.ID, other, f.Location())
-		}
-		paths[f.Location()] = r.ID
+		return claim{"key", spec.Key}, "the key " + spec.Key + " is already managed by"
+	default:
+		return claim{}, ""
 	}
 }
 
-func (p *parser) end(index map[ID]int, pl *places, id ID, what string, at Position) (int, bool) {
+func (p *parser) checkTwice(def *Definition) {
+	ids := make(map[ID]int, len(def.Resources))
+	claimed := make(map[claim]ID)
+	for i := range def.Resources {
+		r := &def.Resources[i]
+		if first, twice := ids[r.ID]; twice {
+			p.fail(p.given[i]["name"], "%s is already defined in line %d", r.ID, def.Resources[first].At.Line)
+			continue
+		}
+		ids[r.ID] = i
+		c, text := claims(r)
+		if c == (claim{}) {
+			continue
+		}
+		if other, twice := claimed[c]; twice {
+			at := p.given[i].at("path")
+			if _, ok := r.Spec.(*KV); ok {
+				at = p.given[i].at("key")
+			}
+			p.fail(at, "%s: %s %s", r.ID, text, other)
+		}
+		claimed[c] = r.ID
+	}
+}
+
+// find returns the place of the resource at an end of an edge.
+func (p *parser) find(index map[ID]int, id ID, what string, at Position) (int, bool) {
 	if i, ok := index[id]; ok {
 		return i, true
 	}
-	_, refused := pl.refused[id]
-	_, kindRefused := pl.refused[ID{Kind: id.Kind}]
+	_, refused := p.refused[id]
+	_, kindRefused := p.refused[ID{Kind: id.Kind}]
 	if !refused && !kindRefused {
 		p.fail(at, "edge: %s: there is no resource %s", what, id)
 	}

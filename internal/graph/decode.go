@@ -13,12 +13,12 @@ import (
 // field takes the value of one key. The value is never nil: a key without a value counts as not given.
 type field func(value ast.Node)
 
-// mapping calls the field of each key in n. What n belongs to is named by what ("file resource"); known are keys that
-// mgmt has and this version has not.
-func (p *parser) mapping(n ast.Node, what string, fields map[string]field, known ...string) bool {
+// mapping calls the field of each key in n, and says where the values stand. What n belongs to is named by what ("file
+// resource"); known are keys that mgmt has and this version has not.
+func (p *parser) mapping(n ast.Node, what string, fields map[string]field, known ...string) given {
 	n = p.resolve(n)
 	if n == nil {
-		return false
+		return nil
 	}
 	var values []*ast.MappingValueNode
 	switch v := n.(type) {
@@ -28,8 +28,9 @@ func (p *parser) mapping(n ast.Node, what string, fields map[string]field, known
 		values = []*ast.MappingValueNode{v}
 	default:
 		p.fail(nodeAt(n), "%s: want keys and values, not %s", what, describe(n))
-		return false
+		return nil
 	}
+	at := make(given, len(values))
 	seen := make(map[string]struct{}, len(values))
 	for _, v := range values {
 		key, ok := v.Key.(*ast.StringNode)
@@ -47,6 +48,7 @@ func (p *parser) mapping(n ast.Node, what string, fields map[string]field, known
 		switch {
 		case ok:
 			if value := p.resolve(v.Value); value != nil {
+				at[name] = nodeAt(value)
 				f(value)
 			}
 		case slices.Contains(known, name):
@@ -55,7 +57,7 @@ func (p *parser) mapping(n ast.Node, what string, fields map[string]field, known
 			p.fail(nodeAt(key), "%s: unknown key %q%s", what, name, suggest(name, slices.Sorted(maps.Keys(fields))))
 		}
 	}
-	return true
+	return at
 }
 
 // list calls each for every element of n.
@@ -126,6 +128,19 @@ func (p *parser) boolean(dst *bool, what string) field {
 	}
 }
 
+// choice takes one of words and sets dst to the value at its place.
+func choice[T any](p *parser, dst *T, what string, words []string, values []T) field {
+	return func(n ast.Node) {
+		s, _ := textOf(n)
+		i := slices.Index(words, s)
+		if i < 0 {
+			p.fail(nodeAt(n), "%s: want %s, not %s", what, strings.Join(words, " or "), describe(n))
+			return
+		}
+		*dst = values[i]
+	}
+}
+
 // integer takes a whole number from low to high.
 func (p *parser) integer(what string, low, high int64, set func(int64)) field {
 	return func(n ast.Node) {
@@ -149,12 +164,17 @@ func (p *parser) integer(what string, low, high int64, set func(int64)) field {
 	}
 }
 
-func (p *parser) texts(dst *[]string, what string) field {
+// texts leaves dst empty but not nil for an empty list. Where each element stands goes to at, unless that is nil.
+func (p *parser) texts(dst *[]string, what string, at *[]Position) field {
 	return func(n ast.Node) {
+		*dst = []string{}
 		p.list(n, what, func(n ast.Node) {
 			var s string
 			p.text(&s, what)(n)
 			*dst = append(*dst, s)
+			if at != nil {
+				*at = append(*at, nodeAt(n))
+			}
 		})
 	}
 }

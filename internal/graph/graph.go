@@ -1,9 +1,11 @@
 // Package graph reads and checks definitions: the YAML files that say what a host should look like.
 //
-// The format is mgmt's. A definition has resources (noop, file, exec), and edges that order them. Both ends use this
-// package: the initiator refuses a bad file before it connects anywhere, the host parses the same bytes again.
+// The format is mgmt's. A definition has resources, and edges that order them. Both ends use this package: the initiator
+// refuses a bad file before it connects anywhere, the host parses the same bytes again.
 //
 //	def, err := graph.Load("site.yaml")
+//
+// A definition can also be written as a template, which the initiator renders for each host; see Template.
 //
 // Every problem names file, line and column and shows the line; all problems of a file come at once, as one *Error.
 // The package only reads bytes. It never touches the resources it describes, never asks the machine it runs on whether
@@ -48,6 +50,10 @@ type Position struct {
 	Line, Column int
 }
 
+func (at Position) after(other Position) bool {
+	return at.Line > other.Line || at.Line == other.Line && at.Column > other.Column
+}
+
 // Definition is a checked definition. It is immutable after Parse returned it; many goroutines may read it.
 type Definition struct {
 	File      string     // the name that Parse was given, for messages
@@ -59,6 +65,8 @@ type Definition struct {
 	Edges     []Edge     // in the order of the file; both ends exist, and there is no cycle
 	Collect   []Collect  // in the order of the file
 	Source    []byte     // the bytes that were parsed
+
+	rendered string // as in Problem
 }
 
 // ExportMark begins the names of exported resources.

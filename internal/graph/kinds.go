@@ -1,174 +1,161 @@
 package graph
 
 import (
-	"io/fs"
-	"path"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
-func (p *parser) noop(r *Resource, pl *places, n ast.Node) {
+// given says where the values of those keys stand that a mapping gives.
+type given map[string]Position
+
+// at is the place to point at when key is wrong: its value, or the resource's name, which stands in for many keys.
+func (g given) at(key string) Position {
+	if at, ok := g[key]; ok {
+		return at
+	}
+	return g["name"]
+}
+
+// read prepares to read a resource of one kind: it sets r.Spec and returns what to do with each key, and what to check
+// when all keys were read without a problem. It may be called without ever reading anything, to see the keys.
+type read func(p *parser, r *Resource) (map[string]field, func(given))
+
+// kinds are the kinds that this version applies, in alphabetical order. Whatever depends on the kind while parsing is here.
+// known are keys that mgmt has and this version has not.
+var kinds = []struct {
+	kind  Kind
+	read  read
+	known []string
+}{
+	{KindExec, readExec, []string{
+		"watchcwd", "watchfiles", "ifcwd", "ifequals", "nifcmd", "nifcwd", "nifshell", "creates", "mtimes", "donecmd", "donecwd",
+		"doneshell", "send", "recv",
+	}},
+	{KindFile, readFile, []string{"purge", "symlink"}},
+	{KindGroup, readGroup, nil},
+	{KindKV, readKV, nil},
+	{KindNoop, readNoop, nil},
+	{KindPkg, readPkg, []string{"allownonfree", "allowunsupported"}},
+	{KindSvc, readSvc, nil},
+	{KindTimer, readTimer, nil},
+	{KindUser, readUser, nil},
+}
+
+// mgmtKinds are the kinds of mgmt 1.x that this version lacks; a name that ends in a colon stands for a family.
+var mgmtKinds = []string{
+	"augeas", "aws:", "bmc:", "cloudflare:", "config:", "consul:", "cron", "deploy:", "dhcp:", "docker:", "esphome", "exit",
+	"firewalld", "fwattr", "fwupd", "fwupd:", "gpio", "graph", "gsettings", "gzip", "hetzner:", "hostname", "http:", "line", "mount",
+	"msg", "net", "nspawn", "panic", "password", "pippet", "print", "schedule", "sysctl", "tar", "test", "tftp:", "value", "virt",
+	"virt:", "vsftpd", "wg:", "world:",
+}
+
+// Kinds returns the kinds that this version applies, in alphabetical order.
+func Kinds() []Kind {
+	out := make([]Kind, len(kinds))
+	for i := range kinds {
+		out[i] = kinds[i].kind
+	}
+	return out
+}
+
+// Keys returns the keys that the format has, sorted: those of each kind under its name, those of other mappings under
+// "definition", "edge", "collect" and "meta". The keys name, comment and meta, which every resource has, are under
+// "resource".
+func Keys() map[string][]string {
+	p := newParser("")
+	keys := map[string][]string{}
+	add := func(what string, fields map[string]field) { keys[what] = slices.Sorted(maps.Keys(fields)) }
+	add("definition", p.definitionFields(&Definition{}))
+	add("edge", p.edgeFields(&Edge{}, &[2]Position{}))
+	add("collect", p.collectFields(&Collect{}))
+	add("meta", p.metaFields(&Meta{}))
+	add("resource", p.resourceFields(&Resource{}))
+	for _, k := range kinds {
+		fields, _ := k.read(p, &Resource{})
+		add(string(k.kind), fields)
+	}
+	return keys
+}
+
+func kindNames() []string {
+	var names []string
+	for _, k := range kinds {
+		names = append(names, string(k.kind))
+	}
+	return names
+}
+
+// lacking says in words why there is no such kind.
+func lacking(kind string) string {
+	for _, k := range mgmtKinds {
+		if kind == k || strings.HasSuffix(k, ":") && strings.HasPrefix(kind, k) {
+			return "kind " + strconv.Quote(kind) + " needs mgmt itself: run with `--payload mgmt`; the kinds here are " + strings.Join(kindNames(), ", ")
+		}
+	}
+	return "unknown kind " + strconv.Quote(kind) + suggest(kind, kindNames())
+}
+
+func readNoop(_ *parser, r *Resource) (map[string]field, func(given)) {
 	r.Spec = &Noop{}
-	p.mapping(n, "noop resource", p.common(r, pl))
+	return map[string]field{}, func(given) {}
 }
 
-func (p *parser) fileResource(r *Resource, pl *places, n ast.Node) {
-	f := &File{}
-	r.Spec = f
-	last := len(pl.paths) - 1
-	var pathAt, sourceAt, contentAt Position
-	fields := p.common(r, pl)
-	fields["path"] = func(n ast.Node) { pathAt = nodeAt(n); p.text(&f.Path, "path")(n) }
-	fields["content"] = func(n ast.Node) { contentAt = nodeAt(n); p.content(&f.Content, "content")(n) }
-	fields["source"] = func(n ast.Node) { sourceAt = nodeAt(n); p.text(&f.Source, "source")(n) }
-	fields["state"] = p.state(&f.State)
-	fields["mode"] = p.mode(&f.Mode)
-	fields["owner"] = p.word(&f.Owner, "owner")
-	fields["group"] = p.word(&f.Group, "group")
-	fields["recurse"] = p.boolean(&f.Recurse, "recurse")
-	fields["force"] = p.boolean(&f.Force, "force")
-	before := len(p.problems)
-	p.mapping(n, "file resource", fields, "dirname", "basename", "fragments", "purge", "symlink")
-	if len(p.problems) > before {
+func (p *parser) resources(def *Definition, n ast.Node) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		p.fail(nodeAt(n), "resources: want kinds with lists of resources, not %s", describe(n))
 		return
 	}
-	if pathAt == (Position{}) {
-		pathAt = pl.names[last]
-		f.Path = r.ID.Name
-	}
-	pl.paths[last] = pathAt
-	p.filePath(f, r.ID.Name, pathAt)
-	if f.Source != "" {
-		switch {
-		case f.Content != nil:
-			p.fail(later(contentAt, sourceAt), "both content and source; give one of them")
-		case f.Directory() || strings.HasSuffix(f.Source, "/"):
-			p.fail(sourceAt, "source: copying a directory is not supported by this version")
-		case !path.IsAbs(f.Source):
-			p.fail(sourceAt, "source: %q is not absolute; it names a file on the host", f.Source)
+	for iter := m.MapRange(); iter.Next(); {
+		name := iter.Key().GetToken().Value
+		i := slices.Index(Kinds(), Kind(name))
+		if i < 0 {
+			p.fail(nodeAt(iter.Key()), "%s", lacking(name))
+			p.refused[ID{Kind: Kind(name)}] = struct{}{}
+			continue
 		}
-	}
-	if f.Content != nil && f.Directory() {
-		p.fail(contentAt, "content: %s is a directory, since its path ends in a slash", f.Path)
+		if value := p.resolve(iter.Value()); value != nil {
+			p.list(value, name, func(n ast.Node) { p.resource(def, i, n) })
+		}
 	}
 }
 
-// filePath checks and cleans the path.
-func (p *parser) filePath(f *File, name string, at Position) {
+// resource reads one resource of kinds[i].
+func (p *parser) resource(def *Definition, i int, n ast.Node) {
+	k := &kinds[i]
+	r := Resource{ID: ID{Kind: k.kind}, At: nodeAt(n)}
+	fields, check := k.read(p, &r)
+	maps.Copy(fields, p.resourceFields(&r))
+	before := len(p.problems)
+	at := p.mapping(n, string(k.kind)+" resource", fields, k.known...)
 	switch {
-	case f.Path == "":
-		if name != "" {
-			p.fail(at, "path: empty")
-		}
-	case !path.IsAbs(f.Path):
-		p.fail(at, "path: %q is not absolute", f.Path)
+	case len(p.problems) > before:
+	case r.ID.Name == "" || r.ID.Name == ExportMark:
+		p.fail(r.At, "%s resource without a name", k.kind)
+	case r.Exported() && k.kind != KindFile:
+		p.fail(at["name"], "%s: only files can be exported; a resource of the kind %s would let one host run commands on others",
+			r.ID.Name, k.kind)
 	default:
-		dir := f.Directory()
-		f.Path = path.Clean(f.Path)
-		if f.Path == "/" {
-			if f.State == Absent || !dir {
-				p.fail(at, "path: the root directory can't be removed")
-			}
-			return
-		}
-		if dir {
-			f.Path += "/"
-		}
+		check(at)
 	}
-}
-
-func later(a, b Position) Position {
-	if a.Line > b.Line || a.Line == b.Line && a.Column > b.Column {
-		return a
-	}
-	return b
-}
-
-func (p *parser) state(dst *State) field {
-	return func(n ast.Node) {
-		switch s, _ := textOf(n); s {
-		case "exists":
-			*dst = Exists
-		case "absent":
-			*dst = Absent
-		default:
-			p.fail(nodeAt(n), "state: want exists or absent, not %s", describe(n))
-		}
-	}
-}
-
-// mode reads octal digits as they are written, quoted or not, with or without a leading 0 or 0o.
-func (p *parser) mode(dst **fs.FileMode) field {
-	return func(n ast.Node) {
-		var s string
-		switch v := n.(type) {
-		case *ast.IntegerNode:
-			s = v.Token.Value
-		case *ast.StringNode:
-			s = v.Value
-		}
-		value, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 32)
-		if err != nil || value > 0o7777 {
-			p.fail(nodeAt(n), `mode: want octal digits such as "0644", not %s`, describe(n))
-			return
-		}
-		m := fs.FileMode(value & 0o777)
-		for bit, flag := range map[uint64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-			if value&bit != 0 {
-				m |= flag
-			}
-		}
-		*dst = &m
-	}
-}
-
-func (p *parser) exec(r *Resource, pl *places, n ast.Node) {
-	e := &Exec{}
-	r.Spec = e
-	var state string
-	var stateAt, argsAt Position
-	fields := p.common(r, pl)
-	fields["cmd"] = p.text(&e.Cmd, "cmd")
-	fields["args"] = func(n ast.Node) { argsAt = nodeAt(n); p.texts(&e.Args, "args")(n) }
-	fields["shell"] = p.text(&e.Shell, "shell")
-	fields["cwd"] = p.text(&e.Cwd, "cwd")
-	fields["env"] = p.environment(&e.Env, "env")
-	fields["user"] = p.word(&e.User, "user")
-	fields["group"] = p.word(&e.Group, "group")
-	fields["timeout"] = p.seconds("timeout", &e.Timeout)
-	fields["ifcmd"] = p.text(&e.IfCmd, "ifcmd")
-	fields["ifshell"] = p.text(&e.IfShell, "ifshell")
-	fields["watchcmd"] = p.text(&e.WatchCmd, "watchcmd")
-	fields["watchshell"] = p.text(&e.WatchShell, "watchshell")
-	fields["pollint"] = p.seconds("pollint", &e.PollInt)
-	fields["state"] = func(n ast.Node) { stateAt = nodeAt(n); p.text(&state, "state")(n) }
-	before := len(p.problems)
-	p.mapping(n, "exec resource", fields, "watchcwd", "watchfiles", "ifcwd", "ifequals", "nifcmd", "nifcwd", "nifshell",
-		"creates", "mtimes", "donecmd", "donecwd", "doneshell", "send", "recv")
 	if len(p.problems) > before {
+		p.refused[r.ID] = struct{}{}
 		return
 	}
-	if e.Cmd == "" {
-		e.Cmd = r.ID.Name
-	}
-	at := pl.names[len(pl.names)-1]
-	if state != "" && state != "present" {
-		p.fail(stateAt, "state: an exec can only be present")
-	}
-	if strings.TrimSpace(e.Cmd) == "" && r.ID.Name != "" {
-		p.fail(at, "cmd: empty")
-	}
-	for key, line := range map[string]string{"ifcmd": e.IfCmd, "watchcmd": e.WatchCmd} {
-		if line != "" && strings.TrimSpace(line) == "" {
-			p.fail(at, "%s: only white space", key)
-		}
-	}
-	if len(e.Args) > 0 && (e.Shell != "" || len(strings.Fields(e.Cmd)) > 1) {
-		p.fail(argsAt, "args: only without a shell, and with a cmd of one word")
-	}
-	if e.Cwd != "" && !path.IsAbs(e.Cwd) {
-		p.fail(at, "cwd: %q is not absolute", e.Cwd)
+	def.Resources = append(def.Resources, r)
+	p.given = append(p.given, at)
+}
+
+// resourceFields are the keys that every resource has.
+func (p *parser) resourceFields(r *Resource) map[string]field {
+	var comment string
+	return map[string]field{
+		"name":    p.text(&r.ID.Name, "name"),
+		"comment": p.text(&comment, "comment"),
+		"meta":    func(n ast.Node) { p.meta(&r.Meta, n) },
 	}
 }

@@ -25,22 +25,31 @@ const (
 // Load reads and parses the definition at path. A file that can't be read gives the error of the os package, one that
 // is not a valid definition an *Error.
 func Load(path string) (*Definition, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // opened for reading: nothing to lose
-	// One byte more than allowed, so that Parse can tell; also ends when path is an endless device.
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := readAll(path)
 	if err != nil {
 		return nil, err
 	}
 	return Parse(path, data)
 }
 
+// readAll reads no more than Parse needs to see that there is too much.
+func readAll(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // opened for reading: nothing to lose
+	// One byte more than allowed, so that Parse can tell; also ends when path is an endless device.
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
+}
+
 // Parse parses and checks a definition; file is its name for messages. The error, if any, is an *Error.
 func Parse(file string, data []byte) (*Definition, error) {
-	p := &parser{file: file, anchors: make(map[string]ast.Node)}
+	return newParser(file).definition(data)
+}
+
+// definition parses and checks data, and sorts the problems by place.
+func (p *parser) definition(data []byte) (*Definition, error) {
 	def := p.parse(data)
 	if len(p.problems) > 0 {
 		slices.SortStableFunc(p.problems, func(a, b Problem) int {
@@ -59,16 +68,26 @@ func Parse(file string, data []byte) (*Definition, error) {
 	return def, nil
 }
 
-// parser collects the problems of one file while it walks through the syntax tree.
+// parser collects the problems of one file while it walks through the syntax tree, and what its later checks need.
 type parser struct {
 	file     string
+	rendered string // the host that the text was rendered for; empty if it is no template's
 	lines    []string
 	problems []Problem
 	anchors  map[string]ast.Node
+	given    []given         // of each resource
+	ends     [][2]Position   // of each edge: where its ends stand
+	refused  map[ID]struct{} // reported already, so edges to them need no second report; without a name: the whole kind
+	semas    map[string]semaAt
+}
+
+func newParser(file string) *parser {
+	return &parser{file: file, anchors: map[string]ast.Node{}, refused: map[ID]struct{}{}, semas: map[string]semaAt{}}
 }
 
 func (p *parser) fail(at Position, format string, args ...any) {
 	p.problems = append(p.problems, problemAt(p.file, p.lines, at, fmt.Sprintf(format, args...)))
+	p.problems[len(p.problems)-1].Rendered = p.rendered
 }
 
 func (p *parser) parse(data []byte) *Definition {
@@ -87,9 +106,9 @@ func (p *parser) parse(data []byte) *Definition {
 	if body == nil {
 		return nil
 	}
-	def := &Definition{File: p.file, Source: source}
-	places := p.definition(def, body)
-	p.check(def, places)
+	def := &Definition{File: p.file, Source: source, rendered: p.rendered}
+	p.mapping(body, "definition", p.definitionFields(def))
+	p.check(def)
 	return def
 }
 

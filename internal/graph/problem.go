@@ -14,10 +14,13 @@ const maxExcerpt = 120
 
 // Problem is one thing that is wrong with a definition.
 type Problem struct {
-	File string
-	At   Position // zero if the problem has no place
-	Text string   // what is wrong and, where that is not plain, what to do
-	Line string   // the offending line, without its end; empty if the problem has no place
+	// Rendered names a host if File is a template: At and Line are of the text that it renders to for this host. It is empty
+	// for definitions, and for problems of a template itself.
+	Rendered string
+	File     string
+	At       Position // zero if the problem has no place
+	Text     string   // what is wrong and, where that is not plain, what to do
+	Line     string   // the offending line, without its end; empty if the problem has no place
 }
 
 // Error is everything that is wrong with one definition.
@@ -43,10 +46,17 @@ func (e *Error) Error() string {
 
 // String formats the problem as a person wants to see it, without a final line end.
 func (p Problem) String() string {
+	file := p.File
+	if p.Rendered != "" {
+		file += ", rendered for host " + p.Rendered
+	}
 	if p.At.Line == 0 {
-		return p.File + ": " + p.Text
+		return file + ": " + p.Text
 	}
 	head := fmt.Sprintf("%s:%d:%d: %s", p.File, p.At.Line, p.At.Column, p.Text)
+	if p.Rendered != "" {
+		head = fmt.Sprintf("%s, line %d, column %d: %s", file, p.At.Line, p.At.Column, p.Text)
+	}
 	line, column := excerpt(p.Line, p.At.Column)
 	number := fmt.Sprintf("%5d", p.At.Line)
 	return fmt.Sprintf("%s\n%s | %s\n%s | %s^", head, number, line, strings.Repeat(" ", len(number)), strings.Repeat(" ", column-1))
@@ -76,8 +86,9 @@ func excerpt(line string, column int) (string, int) {
 // ErrorAt makes an error about a place in the definition, in the same form as those of Parse. It is for callers who
 // know more than this package, for example that Remote is not an address.
 func (d *Definition) ErrorAt(at Position, format string, args ...any) error {
-	lines := splitLines(d.Source)
-	return &Error{Problems: []Problem{problemAt(d.File, lines, at, fmt.Sprintf(format, args...))}}
+	p := problemAt(d.File, splitLines(d.Source), at, fmt.Sprintf(format, args...))
+	p.Rendered = d.rendered
+	return &Error{Problems: []Problem{p}}
 }
 
 func problemAt(file string, lines []string, at Position, text string) Problem {
