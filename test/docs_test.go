@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -172,17 +173,101 @@ func messageTypes(t *testing.T) []string {
 	return names
 }
 
-// What people copy from the documents must work.
+// What people copy from the documents must work. Templates are rendered with samples.
 func TestDefinitionsInDocumentsAreValid(t *testing.T) {
-	for name, want := range map[string]int{"../README.md": 1, "../docs/graph.md": 3} {
+	for name, want := range map[string]int{"../README.md": 1, "../docs/graph.md": 14} {
 		definitions := submatches("(?s)```yaml\n(.*?)```", read(t, name))
 		if len(definitions) != want {
 			t.Errorf("%s has %d definitions, not %d", name, len(definitions), want)
 		}
 		for _, d := range definitions {
-			if _, err := graph.Parse(filepath.Base(name), []byte(d)); err != nil {
+			if _, err := parseExample(filepath.Base(name), d); err != nil {
 				t.Error(err)
 			}
+		}
+	}
+}
+
+func parseExample(name, text string) (*graph.Definition, error) {
+	if !strings.Contains(text, "{{") {
+		return graph.Parse(name, []byte(text))
+	}
+	tmpl, err := graph.ParseTemplate(name, []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return tmpl.Check(graph.Data{Vars: map[string]string{"colour": "blue", "admins": "ada,bob"}})
+}
+
+// The tables of docs/graph.md have the keys that the parser takes, and no others; each kind has an example that uses it.
+func TestGraphDocumentNamesTheKeys(t *testing.T) {
+	sections := map[string]string{}
+	for _, s := range strings.Split(read(t, "../docs/graph.md"), "\n## ")[1:] {
+		heading, text, _ := strings.Cut(s, "\n")
+		sections[strings.ToLower(heading)] = text
+	}
+	headings := map[string]string{"resource": "resources", "edge": "edges"} // where they are not the name of the mapping
+	for what, want := range graph.Keys() {
+		heading := what
+		if h, ok := headings[what]; ok {
+			heading = h
+		}
+		text, ok := sections[heading]
+		if !ok {
+			t.Errorf("docs/graph.md has no section %q", heading)
+			continue
+		}
+		var documented []string
+		for _, cell := range submatches("(?m)^\\| (`[^|]*`) \\|", text) {
+			documented = append(documented, submatches("`([a-z]+)`", cell)...)
+		}
+		slices.Sort(documented)
+		if !slices.Equal(documented, want) {
+			t.Errorf("docs/graph.md, %s: documented are %q\nthe code has %q", heading, documented, want)
+		}
+		if slices.Contains(graph.Kinds(), graph.Kind(what)) && !hasExample(t, graph.Kind(what), text) {
+			t.Errorf("docs/graph.md, %s: no example has a resource of this kind", heading)
+		}
+		delete(sections, heading)
+	}
+	for heading, text := range sections {
+		if strings.Contains(text, "\n| key |") {
+			t.Errorf("docs/graph.md has keys of %q, which the code does not know", heading)
+		}
+	}
+}
+
+func hasExample(t *testing.T, kind graph.Kind, text string) bool {
+	t.Helper()
+	for _, d := range submatches("(?s)```yaml\n(.*?)```", text) {
+		def, err := parseExample("graph.md", d)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if slices.ContainsFunc(def.Resources, func(r graph.Resource) bool { return r.ID.Kind == kind }) {
+			return true
+		}
+	}
+	return false
+}
+
+// The table of data is what a template can use, and the table of functions is what it can call.
+func TestGraphDocumentNamesTheData(t *testing.T) {
+	_, text, _ := strings.Cut(read(t, "../docs/graph.md"), "\n## Templates")
+	var used strings.Builder
+	for _, cell := range submatches("(?m)^\\| (`[^|]*`) \\|", text) {
+		for _, word := range submatches("`([^`]+)`", cell) {
+			word = strings.NewReplacer("NAME", "colour", "VALUE", ".Host", "PATTERN", ".Host", "SEPARATOR", ".Host", "TEXT", ".Host", "LIST", `(split "" .Host)`).Replace(word)
+			used.WriteString("# {{" + word + "}}\n")
+		}
+	}
+	if _, err := parseExample("graph.md", used.String()+"graph: x\n"); err != nil {
+		t.Error(err)
+	}
+	for i := range reflect.TypeFor[graph.Data]().NumField() {
+		if field := reflect.TypeFor[graph.Data]().Field(i).Name; !strings.Contains(used.String(), "{{."+field) {
+			t.Errorf("docs/graph.md does not name .%s", field)
 		}
 	}
 }

@@ -98,7 +98,7 @@ another initiator, 130 interrupted.`,
   mgmt-remote run -H root@192.0.2.7 -H db2:2222 --converged-timeout 5s site.yaml
   mgmt-remote run -H h1 -H h2 -- uname -a
   mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'`,
-		ValidArgsFunction: completeDefinitions,
+		ValidArgsFunction: completeTemplates,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			files, command := args, []string(nil)

@@ -93,7 +93,8 @@ func (p *parser) checkNumbers(def *Definition) {
 				continue
 			}
 			first := users[*spec.UID]
-			if first != nil && !(spec.AllowDuplicateUID && first.Spec.(*User).AllowDuplicateUID) {
+			allowed := first == nil || spec.AllowDuplicateUID && first.Spec.(*User).AllowDuplicateUID
+			if !allowed {
 				p.fail(p.given[i]["uid"], "uid: %s has %d already; where that is meant, both need allowduplicateuid: true", first.ID, *spec.UID)
 			}
 			users[*spec.UID] = r

@@ -13,12 +13,12 @@ import (
 	"unicode"
 )
 
-// maxCost bounds what one rendering may do, in bytes that are made on the way; see budget. It is enough for half a million
-// turns of loops.
+// maxCost bounds what one rendering may do, in bytes that are made on the way; see budget. It is enough for a quarter of a
+// million turns of loops.
 const maxCost = 64 << 20
 
 // stepCost is what a turn of a loop or a call of a function costs beside the bytes that it makes.
-const stepCost = 128
+const stepCost = 256
 
 // stepName is the function that countSteps puts into loops.
 const stepName = "_step"

@@ -29,6 +29,9 @@ func Load(path string) (*Definition, error) {
 	if err != nil {
 		return nil, err
 	}
+	if IsTemplate(path) {
+		return nil, &Error{Problems: []Problem{{File: path, Text: "a template, which is rendered for a host before it is applied: see mgmt-remote run"}}}
+	}
 	return Parse(path, data)
 }
 

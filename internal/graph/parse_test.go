@@ -200,8 +200,9 @@ func TestCaretAndHarmlessOutput(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
+	_, groups := Parse("f", []byte("resources:\n  user:\n  - {name: a, groups: [\"\x1bc\", \"\x1bc\"]}\n"))
 	text := err.Error()
-	if strings.Contains(text, "\x1b") {
+	if strings.Contains(text+groups.Error(), "\x1b") {
 		t.Errorf("escape sequence passed on: %q", text)
 	}
 	if want := "    2 | grü:  x\n      | ^"; !strings.Contains(text, want) {

@@ -92,6 +92,13 @@ func (d *Definition) ErrorAt(at Position, format string, args ...any) error {
 }
 
 func problemAt(file string, lines []string, at Position, text string) Problem {
+	// Names and values from the file are in the text: nothing in them reaches a terminal as a command.
+	text = strings.Map(func(r rune) rune {
+		if r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 	p := Problem{File: file, At: at, Text: text}
 	if at.Line >= 1 && at.Line <= len(lines) {
 		p.Line = lines[at.Line-1]
