@@ -92,13 +92,16 @@ func (p *parser) collect(def *Definition, n ast.Node) {
 	case !path.IsAbs(c.Pattern):
 		p.fail(at["pattern"], "collect: pattern: %q is not absolute", c.Pattern)
 	}
+	if _, err := path.Match(c.Name, ""); err != nil {
+		p.fail(at["name"], "collect: name: %q is no pattern for names: %v", c.Name, err)
+	}
 	if len(p.problems) > before {
 		return
 	}
 	c.Pattern = cleanPath(c.Pattern + "/")
 	for _, other := range def.Collect {
-		if other.Pattern == c.Pattern {
-			p.fail(at["pattern"], "collect: %s is already collected into by line %d", c.Pattern, other.At.Line)
+		if other.Pattern == c.Pattern && other.Name == c.Name {
+			p.fail(at["pattern"], "collect: line %d does the same", other.At.Line)
 			return
 		}
 	}
@@ -114,5 +117,6 @@ func (p *parser) collectFields(c *Collect) map[string]field {
 			c.Kind = Kind(strings.ToLower(kind)) // as in edges
 		},
 		"pattern": p.text(&c.Pattern, "pattern"),
+		"name":    p.text(&c.Name, "name"),
 	}
 }

@@ -14,6 +14,7 @@
 package graph
 
 import (
+	"path"
 	"strings"
 	"time"
 )
@@ -89,6 +90,16 @@ type Collect struct {
 	At      Position
 	Kind    Kind   // KindFile, the only one that is exchanged
 	Pattern string // the directory that collected files are placed in: absolute, clean, with a final slash
+	Name    string // only exports whose names (without ExportMark) match this, as path.Match does; empty = all
+}
+
+// Wants reports whether an export of this kind and name, without ExportMark, is to be collected.
+func (c Collect) Wants(kind Kind, name string) bool {
+	if c.Kind != kind || c.Name == "" {
+		return c.Kind == kind
+	}
+	matches, err := path.Match(c.Name, name)
+	return matches && err == nil // a bad pattern does not pass Parse
 }
 
 // Spec holds the fields of one kind: *Noop, *File, *Exec, *Svc, *Pkg, *User, *Group, *Timer or *KV.

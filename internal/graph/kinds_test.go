@@ -95,7 +95,7 @@ func TestEveryKind(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", got.ID, got.Meta, want)
 		}
 	}
-	collect := []Collect{{Position{38, 3}, KindFile, "/tmp/mgmt/"}, {Position{39, 3}, KindFile, "/srv/"}}
+	collect := []Collect{{Position{38, 3}, KindFile, "/tmp/mgmt/", ""}, {Position{39, 3}, KindFile, "/srv/", ""}}
 	if !reflect.DeepEqual(def.Collect, collect) {
 		t.Errorf("collect: %+v", def.Collect)
 	}
@@ -175,7 +175,8 @@ func TestProblemsOfExchange(t *testing.T) {
 		"collect virt":    {"collect:\n- {kind: fil, pattern: /a}", []string{`2:10: collect: unknown kind "fil"; did you mean "file"?`}},
 		"collect nothing": {"collect:\n- {pattern: /a}\n- {kind: file}", []string{"2:3: collect: needs a kind: file", "3:3: collect: needs a pattern: the directory to place files in"}},
 		"relative to":     {"collect:\n- {kind: file, pattern: a}", []string{`2:25: collect: pattern: "a" is not absolute`}},
-		"collect twice":   {"collect:\n- {kind: file, pattern: /a}\n- {kind: file, pattern: /a/}", []string{"3:25: collect: /a/ is already collected into by line 2"}},
+		"collect twice":   {"collect:\n- {kind: file, pattern: /a}\n- {kind: file, pattern: /a/}", []string{"3:25: collect: line 2 does the same"}},
+		"collect name":    {"collect:\n- {kind: file, pattern: /a, name: \"[\"}", []string{`2:35: collect: name: "[" is no pattern for names: syntax error in pattern`}},
 	})
 	if _, err := Parse("f", []byte("resources:\n  file:\n  - {name: \"@@m\", path: /m, content: x}\n  - {name: m, path: /m}\n")); err != nil {
 		t.Errorf("an export and a file of this host share a path: %v", err)
@@ -252,4 +253,18 @@ func TestProblemsOfMeta(t *testing.T) {
 		"sema counts": {"resources:\n  noop:\n  - {name: a, meta: {sema: [s]}}\n  - {name: b, meta: {sema: [\"s:2\"]}}\n", []string{"4:29: sema: s has the count 2 here and 1 in line 3"}},
 		"autoedge":    {meta("autoedge: no"), []string{`3:32: autoedge: want true or false, not the text "no"`}},
 	})
+}
+
+func TestCollectByName(t *testing.T) {
+	def, err := Parse("f", []byte("collect:\n- {kind: file, pattern: /a, name: \"key-*\"}\n- {kind: file, pattern: /a, name: \"[ab]?\"}\n- {kind: file, pattern: /a}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]bool{"key-h1": {true, false, true}, "b1": {false, true, true}, "key-/x": {false, false, true}} {
+		for i, c := range def.Collect {
+			if c.Wants(KindFile, name) != want[i] || c.Wants(KindExec, name) {
+				t.Errorf("%q wants %s: not %v", c.Name, name, want[i])
+			}
+		}
+	}
 }
