@@ -7,6 +7,11 @@
 // for those that edges put before it; all others run in parallel. A failed one is tried again as its meta parameters say,
 // and after that whenever something about it changes. It never stops the others, except those that wait for it.
 //
+// What changed over a notify edge refreshes what is behind it. What a refresh did is a change as well, as in mgmt: it
+// refreshes what is behind that.
+//
+// Update moves a running engine to another definition and leaves alone what is the same in both.
+//
 // One goroutine, the loop in Run, owns all state and calls the observer; workers only check and apply, and report. The
 // engine knows nothing of etcd or other hosts. With Noop it changes nothing: it only runs what a definition itself calls
 // a question (ifcmd, watchcmd).
@@ -42,23 +47,43 @@ type Options struct {
 	World    World        // for kv and exported resources; nil = this machine is alone. The caller's, used until Run returns
 }
 
-// Engine applies one definition. Use it for one Run.
+// Engine applies one definition, and others that replace it. Use it for one Run.
 type Engine struct {
-	opts     Options
-	vertices []*vertex
-	ready    []int // queued vertices that may start, in order; may hold outdated ones
+	opts    Options
+	initial *plan
+	files   *fileWatcher
+	reports chan report
+	notices chan notice
+	updated chan struct{} // has an element when there is a pending plan
+
+	mu      sync.Mutex // guards phase and pending
+	phase   phase
+	pending *plan // what Update left for the loop
+
+	// What follows belongs to the loop.
+	vertices []*vertex // in the order of the definition
+	byID     map[graph.ID]*vertex
+	ghosts   []*vertex // not in the definition any more, but a worker has them
+	ready    []*vertex // queued vertices that may start, in order; may hold outdated ones
+	semas    semas
 	timers   timers
 	running  int // workers at work
 	notOK    int // vertices whose verdict is not ok
 	failed   int // vertices whose verdict is failed
 	active   int // vertices without verdict that are not merely blocked
 	status   Status
-	reports  chan report
-	marks    chan []int // from watchers: look at these again
-	notes    chan Event // from watchers: for the observer
+	watchers sync.WaitGroup
 }
 
-// New prepares an engine for def, which must come from graph.Parse. It touches nothing yet.
+type phase uint8
+
+const (
+	phaseNew phase = iota
+	phaseRunning
+	phaseOver
+)
+
+// New prepares an engine for def, which must come from graph.Parse or be as valid. It touches nothing yet.
 func New(def *graph.Definition, opts Options) (*Engine, error) {
 	if opts.Parallel < 0 {
 		return nil, errors.New("engine: Parallel is negative")
@@ -72,49 +97,36 @@ func New(def *graph.Definition, opts Options) (*Engine, error) {
 	if opts.Status == nil {
 		opts.Status = func(Status) {}
 	}
-	e := &Engine{opts: opts, reports: make(chan report), marks: make(chan []int), notes: make(chan Event)}
-	for i := range def.Resources {
-		r := &def.Resources[i]
-		impl, err := newResource(r, opts.World)
-		if err != nil {
-			return nil, err
-		}
-		e.vertices = append(e.vertices, &vertex{id: r.ID, meta: r.Meta, impl: impl})
+	initial, err := newPlan(def, opts.World)
+	if err != nil {
+		return nil, err
 	}
-	index := def.Index()
-	edges := make([]edge, 0, len(def.Edges))
-	for _, d := range def.Edges {
-		edges = append(edges, edge{from: index[d.From], to: index[d.To], notify: d.Notify})
-	}
-	for _, d := range append(edges, directoryEdges(def, edges)...) {
-		e.vertices[d.from].next = append(e.vertices[d.from].next, d)
-		e.vertices[d.to].blockers++
-	}
-	return e, nil
+	return &Engine{
+		opts: opts, initial: initial, semas: make(semas),
+		reports: make(chan report), notices: make(chan notice), updated: make(chan struct{}, 1),
+	}, nil
 }
 
 // Run applies and watches until ctx ends, then waits until all work ended and returns nil. An error means that the
 // engine could not start. Commands that run when ctx ends get SIGTERM, and SIGKILL two seconds later.
 func (e *Engine) Run(ctx context.Context) error {
-	var watchers sync.WaitGroup
-	defer watchers.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if err := e.watch(ctx, &watchers); err != nil {
+	if !e.enter(phaseNew, phaseRunning) {
+		return errors.New("engine: Run was called before")
+	}
+	defer e.enter(phaseRunning, phaseOver)
+	files, err := newFileWatcher()
+	if err != nil {
 		return err
 	}
-	now := time.Now()
-	for i, v := range e.vertices {
-		e.notOK++
-		v.want++
-		if v.poll == 0 || v.meta.Poll > 0 && v.meta.Poll < v.poll {
-			v.poll = v.meta.Poll
-		}
-		if v.poll > 0 {
-			e.timers.add(now.Add(v.poll), i, timerPoll)
-		}
-		e.enqueue(i)
-	}
+	e.files = files
+	defer e.watchers.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e.watchers.Go(func() {
+		files.run(ctx, func(list []*vertex) { e.tell(ctx, notice{what: noticeChanged, vertices: list}) })
+	})
+	e.install(ctx, e.initial)
+	e.initial = nil
 	e.loop(ctx)
 	for e.running > 0 { // workers obey ctx; what they say no longer matters
 		if r := <-e.reports; r.what != reportApplying {
@@ -122,6 +134,17 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// enter moves from one phase to the next, unless that is not the phase.
+func (e *Engine) enter(from, to phase) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.phase != from {
+		return false
+	}
+	e.phase, e.pending = to, nil
+	return true
 }
 
 func (e *Engine) loop(ctx context.Context) {
@@ -142,156 +165,43 @@ func (e *Engine) loop(ctx context.Context) {
 				return
 			}
 			e.handle(r)
-		case list := <-e.marks:
-			for _, i := range list {
-				e.mark(i)
+		case n := <-e.notices:
+			e.notice(n)
+		case <-e.updated:
+			if p := e.take(); p != nil {
+				e.install(ctx, p)
 			}
-		case ev := <-e.notes:
-			e.opts.Observer.Observe(ev)
 		case <-timer.C:
 			e.expire(time.Now())
 		}
 	}
 }
 
-// dispatch starts workers for what is ready.
-func (e *Engine) dispatch(ctx context.Context) {
-	for len(e.ready) > 0 && e.running < e.opts.Parallel {
-		i := e.ready[0]
-		e.ready = e.ready[1:]
-		v := e.vertices[i]
-		if v.step != queued || v.blockers > 0 {
-			continue
-		}
-		v.seen = v.want
-		e.set(i, v.verdict, checking)
-		e.running++
-		go e.work(ctx, i, v.impl, e.opts.Noop || v.meta.Noop)
-	}
-}
-
-// work is a worker: it checks one vertex, applies it if needed, and reports. It ends with exactly one final report.
-func (e *Engine) work(ctx context.Context, i int, impl resource, noop bool) {
-	change, err := impl.check(ctx)
-	switch {
-	case err != nil:
-		e.reports <- report{vertex: i, what: reportFailed, err: err}
-	case change == "":
-		e.reports <- report{vertex: i, what: reportClean}
-	case noop:
-		e.reports <- report{vertex: i, what: reportWould, change: change}
-	default:
-		e.reports <- report{vertex: i, what: reportApplying}
-		output, err := impl.apply(ctx)
-		r := report{vertex: i, what: reportApplied, change: change, output: output, err: err}
-		if err != nil {
-			r.what = reportFailed
-		}
-		e.reports <- r
-	}
-}
-
-func (e *Engine) handle(r report) {
-	v := e.vertices[r.vertex]
-	if r.what == reportApplying {
-		verdict := v.verdict
-		if verdict == ok {
-			verdict = unknown
-		}
-		e.set(r.vertex, verdict, applying)
-		return
-	}
-	e.running--
-	switch r.what {
-	case reportFailed:
-		e.fail(r)
-		return
-	case reportClean:
-		e.opts.Observer.Observe(Event{ID: v.id, Kind: Checked})
-	case reportWould:
-		e.opts.Observer.Observe(Event{ID: v.id, Kind: WouldApply, Change: r.change})
-	case reportApplied:
-		e.opts.Observer.Observe(Event{ID: v.id, Kind: Applied, Change: r.change, Output: r.output})
-		for _, d := range v.next {
-			if d.notify {
-				e.mark(d.to)
-			}
-		}
-	}
-	v.attempts = 0
-	e.set(r.vertex, ok, idle)
-	if v.seen != v.want {
-		e.enqueue(r.vertex)
-	}
-}
-
-// fail decides what a failure means: nothing yet if something before the vertex broke as well, another attempt, or
-// failed until an event.
-func (e *Engine) fail(r report) {
-	v := e.vertices[r.vertex]
-	if v.blockers > 0 {
-		e.set(r.vertex, v.verdict, queued)
-		return
-	}
-	event := Event{ID: v.id, Kind: Failed, Err: r.err, Output: r.output}
-	v.attempts++
-	if v.meta.Retry < 0 || v.attempts <= v.meta.Retry {
-		event.Kind, event.Delay = Retrying, max(v.meta.Delay, minRetryDelay)
-		e.opts.Observer.Observe(event)
-		if v.verdict == ok {
-			e.set(r.vertex, unknown, waiting)
-		} else {
-			e.set(r.vertex, v.verdict, waiting)
-		}
-		e.timers.add(time.Now().Add(event.Delay), r.vertex, timerRetry)
-		return
-	}
-	v.attempts = 0
-	e.opts.Observer.Observe(event)
-	e.set(r.vertex, failed, idle)
-	if v.seen != v.want {
-		e.hold(r.vertex)
-	}
-}
-
 // mark notes that a vertex has to be looked at (again).
-func (e *Engine) mark(i int) {
-	v := e.vertices[i]
+func (e *Engine) mark(v *vertex) {
+	if v.gone.Load() {
+		return
+	}
 	v.want++
 	if v.step != idle {
 		return // it is looked at later, or once more
 	}
 	if v.verdict == failed {
-		e.hold(i)
+		e.hold(v)
 	} else {
-		e.enqueue(i)
+		e.enqueue(v)
 	}
 }
 
-func (e *Engine) hold(i int) {
-	e.set(i, e.vertices[i].verdict, waiting)
-	e.timers.add(time.Now().Add(failedHold), i, timerRetry)
+func (e *Engine) hold(v *vertex) { e.wait(v, v.verdict, failedHold) }
+
+// wait queues a vertex after a while.
+func (e *Engine) wait(v *vertex, verdict verdict, d time.Duration) {
+	e.set(v, verdict, waiting)
+	e.timers.add(time.Now().Add(d), v, timerAttempt)
 }
 
-func (e *Engine) enqueue(i int) {
-	e.set(i, e.vertices[i].verdict, queued)
-}
-
-func (e *Engine) expire(now time.Time) {
-	for {
-		t, due := e.timers.pop(now)
-		if !due {
-			return
-		}
-		switch v := e.vertices[t.vertex]; t.kind {
-		case timerPoll:
-			e.mark(t.vertex)
-			e.timers.add(now.Add(v.poll), t.vertex, timerPoll)
-		case timerRetry:
-			e.enqueue(t.vertex)
-		}
-	}
-}
+func (e *Engine) enqueue(v *vertex) { e.set(v, v.verdict, queued) }
 
 // publish reports the status if it changed.
 func (e *Engine) publish() {

@@ -44,7 +44,8 @@ const (
 	Applied                     // changed
 	Retrying                    // failed; another attempt comes after Delay
 	Failed                      // failed for good: no attempt is left
-	WatchEnded                  // the watch command ended; it is started again after Delay
+	WatchEnded                  // what tells of its changes ended, for example a watch command; it starts again after Delay
+	Removed                     // not in the definition any more, and no work on it is under way; nothing was undone
 )
 
 // String returns the kind in the words people see.
@@ -62,6 +63,8 @@ func (k EventKind) String() string {
 		return "failed"
 	case WatchEnded:
 		return "not watching"
+	case Removed:
+		return "removed"
 	default:
 		return fmt.Sprintf("event(%d)", uint8(k))
 	}
@@ -72,6 +75,7 @@ type Event struct {
 	ID     graph.ID
 	Kind   EventKind
 	Change string        // WouldApply, Applied: what is different, in words; never the content of a file
+	Diff   string        // WouldApply: a unified diff, or one line that says why there is none; empty = none was asked for
 	Output string        // what a command printed, its last 16 KiB
 	Err    error         // Retrying, Failed, WatchEnded
 	Delay  time.Duration // Retrying, WatchEnded

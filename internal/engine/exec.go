@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,9 +24,46 @@ const (
 )
 
 // execResource runs a command. The engine asks only when there is a reason (the start, a refresh, an event, a poll), so
-// without a condition the answer of check is always that it has to run.
+// without a condition the answer of check is always that it has to run. That is also why a refresh needs nothing more.
 type execResource struct {
 	spec *graph.Exec
+}
+
+func (x *execResource) pollInterval() time.Duration { return x.spec.PollInt }
+
+// watchingExec is an execResource with a watch command: each line of that is a reason to look.
+type watchingExec struct {
+	execResource
+}
+
+// watch runs the watch command once. It counts as watching as soon as it runs: what it sees is its own business.
+func (x *watchingExec) watch(ctx context.Context, ready, changed func()) error {
+	cmd, err := x.command(ctx, commandLine{line: x.spec.WatchCmd, shell: x.spec.WatchShell})
+	if err != nil {
+		return fmt.Errorf("watchcmd: %w", err)
+	}
+	cmd.Stdout = lineCounter(changed)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("watchcmd: %w", err)
+	}
+	ready()
+	err = cmd.Wait()
+	killGroup(cmd.Process.Pid)
+	if err == nil {
+		return errors.New("watchcmd ended: exit status 0")
+	}
+	return fmt.Errorf("watchcmd ended: %w", err)
+}
+
+// lineCounter calls a function for each write that ends a line; several lines at once are one reason to look.
+type lineCounter func()
+
+// Write implements io.Writer; it never fails.
+func (f lineCounter) Write(p []byte) (int, error) {
+	if slices.Contains(p, '\n') {
+		f()
+	}
+	return len(p), nil
 }
 
 func (x *execResource) check(ctx context.Context) (string, error) {

@@ -315,3 +315,11 @@ func (f *fileResource) write(old fs.FileInfo, own ownership) (err error) {
 	}
 	return tmp.CloseAtomicallyReplace()
 }
+
+// paths are the file itself and what it is made from.
+func (f *fileResource) paths() []string {
+	if f.spec.Source == "" {
+		return []string{f.spec.Location()}
+	}
+	return []string{f.spec.Location(), filepath.Clean(f.spec.Source)}
+}

@@ -12,29 +12,46 @@ type pathTree struct {
 
 type pathNode struct {
 	path     string
+	parent   *pathNode // nil for the root
+	place    int       // in parent.children
 	children []*pathNode
-	vertices []int // whose file this is
+	vertices []*vertex // those whose path this is
+	entries  []*vertex // those that also want to know about what is directly in it
+	watched  bool      // it is a directory that is watched, or will be once it exists
+	real     string    // the name under which it is watched; empty if it is not
 }
 
 func newPathTree() *pathTree { return &pathTree{nodes: make(map[string]*pathNode)} }
 
-// add notes that path, absolute and clean, matters to a vertex.
-func (t *pathTree) add(path string, vertex int) {
-	n := t.node(path)
-	n.vertices = append(n.vertices, vertex)
-}
-
-func (t *pathTree) node(path string) *pathNode {
+// add returns the node of path, absolute and clean.
+func (t *pathTree) add(path string) *pathNode {
 	if n := t.nodes[path]; n != nil {
 		return n
 	}
 	n := &pathNode{path: path}
-	t.nodes[path] = n
 	if parent := filepath.Dir(path); parent != path {
-		p := t.node(parent)
-		p.children = append(p.children, n)
+		n.parent = t.add(parent)
+		n.place = len(n.parent.children)
+		n.parent.children = append(n.parent.children, n)
 	}
+	t.nodes[path] = n
 	return n
+}
+
+// directory reports whether what is in n matters.
+func (n *pathNode) directory() bool { return len(n.children) > 0 || len(n.entries) > 0 }
+
+// remove takes a node away that matters to nobody; its parent may be the next.
+func (t *pathTree) remove(n *pathNode) {
+	delete(t.nodes, n.path)
+	if n.parent == nil {
+		return
+	}
+	siblings := n.parent.children
+	last := siblings[len(siblings)-1]
+	siblings[n.place], last.place = last, n.place
+	siblings[len(siblings)-1] = nil
+	n.parent.children = siblings[:len(siblings)-1]
 }
 
 // below calls visit for n and all nodes under it, parents first.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 )
@@ -10,7 +11,7 @@ import (
 // resource is one thing that can be checked and applied. Only one worker uses it at a time. What there is to do follows
 // from the machine and from the fact that it was asked; it keeps no state between calls that decides about that.
 //
-// A resource says with further interfaces what else it can do: watcher, pathWatcher, refresher, differ.
+// A resource says with further interfaces what else it can do: watcher, pathWatcher, refresher, differ, onDemand.
 type resource interface {
 	// check changes nothing. It says in words what apply would change, or "" if nothing. For commands without a
 	// condition there is always something to do; the engine asks only when there is a reason.
@@ -30,8 +31,16 @@ type watcher interface {
 // pathWatcher is a resource that is about files: the engine watches the paths for all resources together.
 type pathWatcher interface {
 	// paths are absolute and clean; what happens to one of them, or to a directory above it, is a reason to look. For
-	// a path with a final slash, so is what happens to entries directly in that directory.
+	// a path with a final slash, so is what happens to entries directly in that directory. It is called before each
+	// look, by the same worker, and may read the disk to find out.
 	paths() []string
+}
+
+// onDemand is a resource for which looking may mean acting, so that it is looked at only for reasons that the definition
+// gives: it is not polled where it can't be watched, nor looked at because its watcher is back.
+type onDemand interface {
+	// pollInterval is how often it wants to be looked at; 0 = not without a reason.
+	pollInterval() time.Duration
 }
 
 // refresher is a resource that does something more when one that it depends on over a notify edge has changed. Without
@@ -57,6 +66,9 @@ func newResource(r *graph.Resource, w World) (resource, error) {
 	case *graph.File:
 		return &fileResource{spec}, nil
 	case *graph.Exec:
+		if spec.WatchCmd != "" {
+			return &watchingExec{execResource{spec}}, nil
+		}
 		return &execResource{spec}, nil
 	default:
 		_ = w // kv and exported resources need it

@@ -1,9 +1,13 @@
 package engine
 
 import (
-	"container/heap"
-	"path"
+	"context"
+	"reflect"
+	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 )
@@ -12,7 +16,7 @@ import (
 type verdict uint8
 
 const (
-	unknown verdict = iota // not checked yet, or being changed
+	unknown verdict = iota // not checked yet, being changed, or to be refreshed
 	ok                     // as declared when last looked at
 	failed                 // could not be made so; stays until an attempt succeeds
 )
@@ -22,24 +26,77 @@ type step uint8
 
 const (
 	idle     step = iota // nothing
-	queued               // to be checked as soon as nothing blocks it
+	queued               // to be checked as soon as nothing blocks it and its semaphores have a place
 	checking             // a worker looks
 	applying             // a worker changes
-	waiting              // a timer runs until the next attempt
+	waiting              // a timer runs until the next attempt, or its watcher starts
 )
 
+// watchState is how it stands with the watcher of a vertex that has one.
+type watchState uint8
+
+const (
+	watchNone watchState = iota // the resource has no watcher
+	watchStarting
+	watchUp
+	watchDown // ended, and not ready again
+)
+
+// vertex is one resource of the definition. It belongs to the loop; a worker reads only what never changes, and gone.
 type vertex struct {
-	id       graph.ID
-	meta     graph.Meta
-	impl     resource
+	id   graph.ID
+	meta graph.Meta
+	spec graph.Spec
+	impl resource
+
 	next     []edge
-	poll     time.Duration // how often to look again; 0 = do not
+	blockers int // how many vertices before this one are not open
 	verdict  verdict
 	step     step
-	blockers int    // how many vertices before this one are not open
 	attempts int    // failed attempts in a row
 	want     uint64 // grows with each reason to look
 	seen     uint64 // want when the last check began
+
+	refresh    bool // something notified it, and no look has answered that yet
+	refreshing bool // the look that is under way answers a refresh
+
+	watch  watchState
+	blind  bool      // some of its paths can't be watched
+	pollAt time.Time // when the poll timer rings; zero = it does not run
+
+	limiter *rate.Limiter // nil = no limit
+	looked  bool
+	semas   []graph.Sema // without doubles
+	queuing bool         // has a place, or a place in the queue, of each of its semaphores
+	missing int          // how many of them it has no place of yet
+
+	gone     atomic.Bool        // not in the definition any more: no worker begins to change it
+	endLook  context.CancelFunc // ends the check that is under way
+	endWatch context.CancelFunc // ends its watcher; nil if it has none
+}
+
+// edge leads to a vertex that waits for the one that has the edge.
+type edge struct {
+	to     *vertex
+	notify bool
+}
+
+func newVertex(r *graph.Resource, impl resource) *vertex {
+	v := &vertex{id: r.ID, meta: r.Meta, spec: r.Spec, impl: impl}
+	if r.Meta.Limit > 0 {
+		v.limiter = rate.NewLimiter(rate.Limit(r.Meta.Limit), max(1, r.Meta.Burst))
+	}
+	for _, s := range r.Meta.Sema {
+		if !slices.Contains(v.semas, s) {
+			v.semas = append(v.semas, s)
+		}
+	}
+	return v
+}
+
+// same reports whether w declares what v does, so that v can stay.
+func (v *vertex) same(w *vertex) bool {
+	return v.id == w.id && reflect.DeepEqual(v.meta, w.meta) && reflect.DeepEqual(v.spec, w.spec)
 }
 
 // open reports whether vertices after this one may go on: it is as declared, and nothing says it may have changed.
@@ -50,20 +107,37 @@ func (v *vertex) active() bool {
 	return v.verdict == unknown && v.step != idle && (v.step != queued || v.blockers == 0)
 }
 
-type edge struct {
-	from, to int
-	notify   bool
+// working reports whether a worker has it.
+func (v *vertex) working() bool { return v.step == checking || v.step == applying }
+
+// interval is how often to look without another reason; 0 = never.
+func (v *vertex) interval() time.Duration {
+	if x, is := v.impl.(onDemand); is {
+		return shorter(v.meta.Poll, x.pollInterval())
+	}
+	if v.blind || v.watch == watchDown {
+		return shorter(v.meta.Poll, fallbackPoll)
+	}
+	return v.meta.Poll
 }
 
-// set is the only place that changes verdict, step and blockers; it keeps the counters and the ready list right.
-func (e *Engine) set(i int, verdict verdict, step step) {
-	v := e.vertices[i]
+// shorter is the shorter one of two intervals, of which 0 stands for never.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// set is the only place that changes verdict, step and, while edges stay as they are, blockers; it keeps the counters and
+// the ready list right.
+func (e *Engine) set(v *vertex, verdict verdict, step step) {
 	before := v.open()
 	e.count(v, -1)
 	v.verdict, v.step = verdict, step
 	e.count(v, 1)
 	if step == queued && v.blockers == 0 {
-		e.ready = append(e.ready, i)
+		e.ready = append(e.ready, v)
 	}
 	if v.open() == before {
 		return
@@ -73,12 +147,16 @@ func (e *Engine) set(i int, verdict verdict, step step) {
 		delta = -1
 	}
 	for _, d := range v.next {
-		to := e.vertices[d.to]
+		to := d.to
 		e.count(to, -1)
 		to.blockers += delta
 		e.count(to, 1)
-		if to.blockers == 0 && to.step == queued {
-			e.ready = append(e.ready, d.to)
+		switch {
+		case to.step != queued:
+		case to.blockers == 0:
+			e.ready = append(e.ready, to)
+		default: // what blocks it may need the places that it has
+			e.giveBack(to)
 		}
 	}
 }
@@ -93,109 +171,4 @@ func (e *Engine) count(v *vertex, by int) {
 	if v.active() {
 		e.active += by
 	}
-}
-
-// directoryEdges orders what nests even where the definition does not say so: a directory before what is in it. mgmt does
-// the same. Where these edges would contradict those of the definition, there are none of them.
-func directoryEdges(def *graph.Definition, given []edge) []edge {
-	dirs := make(map[string]int)
-	for i, r := range def.Resources {
-		if f, isFile := r.Spec.(*graph.File); isFile && f.Directory() && f.State == graph.Exists {
-			dirs[f.Location()] = i
-		}
-	}
-	if len(dirs) == 0 {
-		return nil
-	}
-	var found []edge
-	all := make([][2]int, 0, len(given))
-	for _, d := range given {
-		all = append(all, [2]int{d.from, d.to})
-	}
-	for i, r := range def.Resources {
-		f, isFile := r.Spec.(*graph.File)
-		if !isFile {
-			continue
-		}
-		for dir := f.Location(); dir != "/"; {
-			dir = path.Dir(dir)
-			if from, managed := dirs[dir]; managed {
-				found = append(found, edge{from: from, to: i})
-				all = append(all, [2]int{from, i})
-				break
-			}
-		}
-	}
-	if graph.FindCycle(len(def.Resources), all) != nil {
-		return nil
-	}
-	return found
-}
-
-type reportKind uint8
-
-const (
-	reportApplying reportKind = iota // the check is over and the change begins; the one report that is not final
-	reportClean
-	reportWould
-	reportApplied
-	reportFailed
-)
-
-// report is what a worker tells the loop.
-type report struct {
-	vertex         int
-	what           reportKind
-	change, output string
-	err            error
-}
-
-type timerKind uint8
-
-const (
-	timerPoll timerKind = iota
-	timerRetry
-)
-
-type timer struct {
-	at     time.Time
-	vertex int
-	kind   timerKind
-}
-
-// timers is a heap, the next one first.
-type timers []timer
-
-func (t *timers) add(at time.Time, vertex int, kind timerKind) {
-	heap.Push(t, timer{at: at, vertex: vertex, kind: kind})
-}
-
-// next is how long to sleep until there is something to pop.
-func (t *timers) next() time.Duration {
-	if len(*t) == 0 {
-		return time.Hour
-	}
-	return max(0, time.Until((*t)[0].at))
-}
-
-func (t *timers) pop(now time.Time) (timer, bool) {
-	if len(*t) == 0 || (*t)[0].at.After(now) {
-		return timer{}, false
-	}
-	return heap.Pop(t).(timer), true
-}
-
-// Len, Less, Swap, Push and Pop implement heap.Interface.
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-
-// Push implements heap.Interface.
-func (t *timers) Push(x any) { *t = append(*t, x.(timer)) }
-
-// Pop implements heap.Interface.
-func (t *timers) Pop() any {
-	last := (*t)[len(*t)-1]
-	*t = (*t)[:len(*t)-1]
-	return last
 }

@@ -3,108 +3,110 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
-	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// watchRestart is how long a watch command that ended stays away at first; it doubles up to watchRestartMax.
+// watchRestart is how long a watcher that ended stays away at first; it doubles up to watchRestartMax.
 const (
 	watchRestart    = time.Second
 	watchRestartMax = 30 * time.Second
 )
 
-// watch starts the watchers of all vertices; group is done when they have ended, after ctx did. They watch already when
-// watch returns, so that what the first check sees can't change unnoticed.
-func (e *Engine) watch(ctx context.Context, group *sync.WaitGroup) error {
-	files := newPathTree()
-	for i, v := range e.vertices {
-		switch impl := v.impl.(type) {
-		case *fileResource:
-			files.add(impl.spec.Location(), i)
-			if impl.spec.Source != "" {
-				files.add(filepath.Clean(impl.spec.Source), i)
-			}
-		case *execResource:
-			v.poll = impl.spec.PollInt
-			if impl.spec.WatchCmd != "" {
-				group.Go(func() { e.watchCommand(ctx, i, impl) })
-			}
-		}
-	}
-	if len(files.nodes) == 0 {
-		return nil
-	}
-	w, err := newFileWatcher(files)
-	if err != nil {
-		return err
-	}
-	for _, i := range w.unwatched() {
-		e.vertices[i].poll = fallbackPoll
-	}
-	group.Go(func() { w.run(ctx, func(list []int) { e.tell(ctx, list) }) })
-	return nil
+type noticeKind uint8
+
+const (
+	noticeChanged noticeKind = iota // look at the vertices again
+	noticeReady                     // the watcher of the vertex watches
+	noticeEnded                     // it does not, for delay
+)
+
+// notice is what a watcher tells the loop. The first two kinds are about all vertices in it, the last about the only one.
+type notice struct {
+	what     noticeKind
+	vertices []*vertex
+	err      error
+	delay    time.Duration
 }
 
-// tell hands vertices to the loop.
-func (e *Engine) tell(ctx context.Context, list []int) {
+// tell hands a notice to the loop.
+func (e *Engine) tell(ctx context.Context, n notice) {
 	select {
-	case e.marks <- list:
+	case e.notices <- n:
 	case <-ctx.Done():
 	}
 }
 
-// trouble tells the observer, through the loop, that a watch command ended.
-func (e *Engine) trouble(ctx context.Context, i int, delay time.Duration, err error) {
-	if err == nil {
-		err = errors.New("exit status 0")
-	}
-	select {
-	case e.notes <- Event{ID: e.vertices[i].id, Kind: WatchEnded, Err: fmt.Errorf("watchcmd ended: %w", err), Delay: delay}:
-	case <-ctx.Done():
-	}
-}
-
-// watchCommand keeps a watch command running and marks its vertex at each line.
-func (e *Engine) watchCommand(ctx context.Context, i int, x *execResource) {
-	delay := watchRestart
-	for ctx.Err() == nil {
-		lines := lineCounter(func() {
-			delay = watchRestart
-			e.tell(ctx, []int{i})
-		})
-		cmd, err := x.command(ctx, commandLine{line: x.spec.WatchCmd, shell: x.spec.WatchShell})
-		if err == nil {
-			cmd.Stdout = lines
-			if err = cmd.Start(); err == nil {
-				err = cmd.Wait()
-				killGroup(cmd.Process.Pid)
+// keepWatching runs the watcher of a vertex until the vertex is gone, or ctx ends.
+func (e *Engine) keepWatching(ctx context.Context, v *vertex, w watcher) {
+	ctx, v.endWatch = context.WithCancel(ctx)
+	me := []*vertex{v}
+	e.watchers.Go(func() {
+		delay := watchRestart
+		for ctx.Err() == nil {
+			var alive atomic.Bool
+			began := time.Now()
+			err := w.watch(ctx,
+				func() { e.tell(ctx, notice{what: noticeReady, vertices: me}) },
+				func() { alive.Store(true); e.tell(ctx, notice{what: noticeChanged, vertices: me}) })
+			if ctx.Err() != nil {
+				return
 			}
+			if err == nil {
+				err = errors.New("watching ended")
+			}
+			if alive.Load() || time.Since(began) > watchRestartMax {
+				delay = watchRestart
+			}
+			e.tell(ctx, notice{what: noticeEnded, vertices: me, err: err, delay: delay})
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+			}
+			delay = min(2*delay, watchRestartMax)
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		e.trouble(ctx, i, delay, err)
-		timer := time.NewTimer(delay)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-		delay = min(2*delay, watchRestartMax)
-	}
+	})
 }
 
-// lineCounter calls a function for each write that ends a line; several lines at once are one reason to look.
-type lineCounter func()
-
-// Write implements io.Writer; it never fails.
-func (f lineCounter) Write(p []byte) (int, error) {
-	if slices.Contains(p, '\n') {
-		f()
+// follow has the paths of a vertex watched, before the vertex is looked at, and reports whether some can't be. What the
+// paths are may depend on the disk. So they are asked for until they are the same twice: then all of them were watched
+// before they were read for the last time. A worker calls it.
+func (e *Engine) follow(v *vertex) (blind bool) {
+	p, has := v.impl.(pathWatcher)
+	if !has {
+		return false
 	}
-	return len(p), nil
+	for range 10 {
+		var changed bool
+		if changed, blind = e.files.follow(v, p.paths()); !changed {
+			return blind
+		}
+	}
+	return true // they change too fast
+}
+
+// notice does what a watcher has a reason for.
+func (e *Engine) notice(n notice) {
+	for _, v := range n.vertices {
+		if v.gone.Load() {
+			continue
+		}
+		before := v.watch
+		_, commanded := v.impl.(onDemand)
+		switch n.what {
+		case noticeChanged:
+			e.mark(v)
+		case noticeReady:
+			if v.watch = watchUp; before == watchDown && !commanded {
+				e.mark(v) // what happened meanwhile was not seen
+			}
+		case noticeEnded:
+			v.watch = watchDown
+			e.opts.Observer.Observe(Event{ID: v.id, Kind: WatchEnded, Err: n.err, Delay: n.delay})
+			e.poll(v, time.Now())
+		}
+		if before == watchStarting && v.watch != watchStarting {
+			e.enqueue(v)
+		}
+	}
 }
