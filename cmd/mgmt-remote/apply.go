@@ -153,10 +153,10 @@ func (p *applyPrinter) Observe(ev engine.Event) {
 	case engine.Applied, engine.WouldApply:
 		delete(p.failed, id)
 		p.line("%s: %s: %s", id, ev.Kind, ev.Change)
-	case engine.Checked:
+	case engine.Checked, engine.Released:
 		delete(p.failed, id)
 	}
-	for text := range strings.Lines(ev.Output) {
+	for text := range strings.Lines(ev.Diff + ev.Output) {
 		p.line("  | %s", strings.TrimRight(text, "\r\n"))
 	}
 }

@@ -48,7 +48,11 @@ edges:
 func TestApply(t *testing.T) {
 	dir := t.TempDir()
 	out, _, err := runApply(t.Context(), t, dir, twoFiles, "--noop", "--converged-timeout", "0")
-	want := "file[a]: would apply: create with 3 bytes\nfile[b]: would apply: create with 1 bytes\n2 resources checked, nothing was changed\n"
+	diff := func(name, content string) string {
+		return "  | --- /dev/null\n  | +++ DIR/" + name + "\n  | @@ -0,0 +1,1 @@\n  | +" + content + "\n  | \\ No newline at end of file\n"
+	}
+	want := "file[a]: would apply: create with 3 bytes\n" + diff("a", "abc") +
+		"file[b]: would apply: create with 1 bytes\n" + diff("b", "b") + "2 resources checked, nothing was changed\n"
 	if err != nil || out != want {
 		t.Errorf("noop: %v\n%s", err, out)
 	}

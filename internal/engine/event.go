@@ -45,7 +45,7 @@ const (
 	Retrying                    // failed; another attempt comes after Delay
 	Failed                      // failed for good: no attempt is left
 	WatchEnded                  // what tells of its changes ended, for example a watch command; it starts again after Delay
-	Removed                     // not in the definition any more, and no work on it is under way; nothing was undone
+	Released                    // not in the definition any more, and no work on it is under way; nothing was undone
 )
 
 // String returns the kind in the words people see.
@@ -63,8 +63,8 @@ func (k EventKind) String() string {
 		return "failed"
 	case WatchEnded:
 		return "not watching"
-	case Removed:
-		return "removed"
+	case Released:
+		return "no longer managed"
 	default:
 		return fmt.Sprintf("event(%d)", uint8(k))
 	}

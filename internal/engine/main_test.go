@@ -23,6 +23,7 @@ const patience = 30 * time.Second
 // run is an engine at work. It records every event and status.
 type run struct {
 	t       testing.TB
+	e       *Engine
 	cancel  context.CancelFunc
 	done    chan error
 	changed chan struct{} // has an element after something was recorded
@@ -44,6 +45,14 @@ func parse(t testing.TB, format string, args ...any) *graph.Definition {
 // start runs def until stop or the end of the test.
 func start(t testing.TB, def *graph.Definition, opts Options) *run {
 	t.Helper()
+	r := prepare(t, def, opts)
+	r.begin()
+	return r
+}
+
+// prepare makes an engine for def, whose observer and status it sets.
+func prepare(t testing.TB, def *graph.Definition, opts Options) *run {
+	t.Helper()
 	r := &run{t: t, done: make(chan error, 1), changed: make(chan struct{}, 1)}
 	opts.Observer = ObserverFunc(func(ev Event) { r.record(func() { r.events = append(r.events, ev) }) })
 	opts.Status = func(s Status) { r.record(func() { r.statuses = append(r.statuses, s) }) }
@@ -51,10 +60,30 @@ func start(t testing.TB, def *graph.Definition, opts Options) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.e = e
+	return r
+}
+
+// begin runs the engine.
+func (r *run) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
-	go func() { r.done <- e.Run(ctx) }()
-	return r
+	go func() { r.done <- r.e.Run(ctx) }()
+}
+
+// update moves the engine to another definition.
+func (r *run) update(def *graph.Definition) {
+	r.t.Helper()
+	if err := r.e.Update(def); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// forget drops what was recorded.
+func (r *run) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events, r.statuses = nil, nil
 }
 
 func (r *run) record(f func()) {
@@ -67,14 +96,18 @@ func (r *run) record(f func()) {
 	}
 }
 
-// until waits until cond holds; it looks again after everything that the engine says.
+// until waits until cond holds; it looks again after everything that the engine says, and now and then, since not all
+// that happens is told.
 func (r *run) until(what string, cond func() bool) {
 	r.t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for !cond() {
 		select {
 		case <-r.changed:
+		case <-tick.C:
 		case <-deadline.C:
 			r.mu.Lock()
 			defer r.mu.Unlock()

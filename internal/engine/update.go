@@ -72,7 +72,7 @@ func newPlan(def *graph.Definition, w World) (*plan, error) {
 // A resource whose ID, Spec and Meta are equal in both definitions is not touched: it is not looked at again, its watcher
 // goes on, and so do its attempts and timers. One that changed is looked at as if it were new, but never before work on
 // its old form, or on the same file, has ended. One that is missing is let go: what was applied stays, a check of it
-// that is under way is ended, a change of it is waited for, and the observer is told Removed after that. The status is
+// that is under way is ended, a change of it is waited for, and the observer is told Released after that. The status is
 // Busy as soon as there is something new to look at, or a change of something old to wait for.
 //
 // An error means that def is not valid or that Run is not running; then nothing changes.
@@ -175,7 +175,7 @@ func (e *Engine) bury(v *vertex, r report) {
 func (e *Engine) forget(v *vertex) {
 	e.files.drop(v)
 	if e.byID[v.id] == nil {
-		e.opts.Observer.Observe(Event{ID: v.id, Kind: Removed})
+		e.opts.Observer.Observe(Event{ID: v.id, Kind: Released})
 	}
 }
 
