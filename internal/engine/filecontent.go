@@ -91,6 +91,9 @@ func (f *fileResource) openFragments() (io.ReadCloser, int64, error) {
 		}
 		for _, path := range list {
 			info, err := os.Stat(path)
+			if err == nil && !info.Mode().IsRegular() {
+				err = fmt.Errorf("%s is %s", path, typeOf(info.Mode()))
+			}
 			if err != nil {
 				return nil, 0, fmt.Errorf("fragments: %w", err)
 			}
