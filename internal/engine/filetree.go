@@ -36,24 +36,22 @@ var temporary = regexp.MustCompile(`^\..+[0-9]{15,19}$`)
 func (f *fileResource) walkSource(visit func(path, rel string, info fs.FileInfo) error) error {
 	source := strings.TrimSuffix(f.spec.Source, "/") + "/" // with the slash, a link there is followed as in other sources
 	return filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
-		if path == source {
-			if err == nil && !d.IsDir() {
-				err = fmt.Errorf("%s is %s", source, typeOf(d.Type()))
-			}
-			return err
-		}
-		if errors.Is(err, fs.ErrNotExist) || temporary.MatchString(filepath.Base(path)) {
-			return nil // gone meanwhile
+		top := path == source
+		if !top && (errors.Is(err, fs.ErrNotExist) || temporary.MatchString(filepath.Base(path))) {
+			return nil // gone meanwhile, or soon
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("source: %w", err)
+		}
+		if top {
+			return nil
 		}
 		info, err := d.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("source: %w", err)
 		}
 		rel, err := filepath.Rel(source, path)
 		if err != nil {
@@ -118,10 +116,7 @@ func (f *fileResource) planTree(ctx context.Context, steps []stepToDo, own owner
 		steps = append(steps, stepToDo{rel + ": " + describe(todo), func() error { return part.applyAs(ctx, own) }})
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("source: %w", err)
-	}
-	return steps, nil
+	return steps, err
 }
 
 // treePart is one file, directory or link of a tree.
@@ -145,7 +140,7 @@ func (f *fileResource) part(path, rel string, info fs.FileInfo) (treePart, error
 		p.link, err = os.Readlink(path)
 		return p, err
 	default:
-		return p, fmt.Errorf("%s is %s; only files, directories and symbolic links are copied", path, typeOf(info.Mode()))
+		return p, fmt.Errorf("source: %s is %s; only files, directories and symbolic links are copied", path, typeOf(info.Mode()))
 	}
 	return p, nil
 }
