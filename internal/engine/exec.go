@@ -8,19 +8,10 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 
+	"github.com/mgmt-remote/mgmt-remote/internal/command"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
-)
-
-const (
-	// killDelay is how long a command has between SIGTERM and SIGKILL. It is also how long the end of a command waits for
-	// its output when something it left in the background still holds the pipe.
-	killDelay = 2 * time.Second
-	// maxOutput is how much of a command's output is kept, from its end, in bytes.
-	maxOutput = 16 << 10
 )
 
 // execResource runs a command. The engine asks only when there is a reason (the start, a refresh, an event, a poll), so
@@ -99,13 +90,13 @@ type commandLine struct {
 	shell string
 }
 
-// command makes a command in its own process group, which is terminated as a whole when ctx ends.
+// command makes a command with the working directory, environment and user of the resource.
 func (x *execResource) command(ctx context.Context, c commandLine) (*exec.Cmd, error) {
 	words := strings.Fields(c.line)
 	if c.shell != "" {
 		words = []string{c.shell, "-c", c.line}
 	}
-	cmd := exec.CommandContext(ctx, words[0], append(words[1:], c.args...)...)
+	cmd := command.New(ctx, words[0], append(words[1:], c.args...)...)
 	cmd.Dir = x.spec.Cwd
 	if len(x.spec.Env) > 0 {
 		cmd.Env = os.Environ()
@@ -113,8 +104,6 @@ func (x *execResource) command(ctx context.Context, c commandLine) (*exec.Cmd, e
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	cmd.SysProcAttr = processAttributes()
-	cmd.SysProcAttr.Setpgid = true
 	if x.spec.User != "" || x.spec.Group != "" {
 		uid, gid := os.Geteuid(), os.Getegid()
 		var err error
@@ -134,71 +123,16 @@ func (x *execResource) command(ctx context.Context, c commandLine) (*exec.Cmd, e
 		}
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = killDelay // then os/exec kills the leader, and run the rest of the group
 	return cmd, nil
 }
 
-// run runs a command to its end and returns the tail of its output. What a command leaves in the background lives on,
-// except when ctx or the timeout ended it.
+// run runs a command to its end and returns the tail of its output.
 func (x *execResource) run(ctx context.Context, c commandLine) (string, error) {
-	timedOut := errors.New("timeout")
-	runCtx := ctx
-	if x.spec.Timeout > 0 {
-		var cancel context.CancelFunc
-		runCtx, cancel = context.WithTimeoutCause(ctx, x.spec.Timeout, timedOut)
-		defer cancel()
-	}
-	cmd, err := x.command(runCtx, c)
+	ctx, cancel := command.WithTimeout(ctx, x.spec.Timeout)
+	defer cancel()
+	cmd, err := x.command(ctx, c)
 	if err != nil {
 		return "", err
 	}
-	var out tail
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		return "", err
-	}
-	err = cmd.Wait()
-	switch {
-	case runCtx.Err() != nil && err != nil:
-		killGroup(cmd.Process.Pid)
-		if errors.Is(context.Cause(runCtx), timedOut) {
-			return out.String(), fmt.Errorf("not done after %v", x.spec.Timeout)
-		}
-		return out.String(), context.Cause(runCtx)
-	case errors.Is(err, exec.ErrWaitDelay):
-		err = nil // exit status 0, and something in the background keeps the output open
-	}
-	return out.String(), err
-}
-
-// killGroup ends what is left of a process group after its leader was waited for. That number can't belong to
-// somebody else: it is in use while a member lives, and new process IDs are not given out that fast.
-func killGroup(pgid int) {
-	// The only error that can come is that nobody is left.
-	_ = syscall.Kill(-pgid, syscall.SIGKILL)
-}
-
-// tail keeps the end of what is written to it. It may be read while a process that outlived its command writes on.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-// Write implements io.Writer; it never fails.
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if len(t.buf) > 2*maxOutput {
-		t.buf = append(t.buf[:0], t.buf[len(t.buf)-maxOutput:]...)
-	}
-	return len(p), nil
-}
-
-// String returns at most the last maxOutput bytes.
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf[max(0, len(t.buf)-maxOutput):])
+	return command.Run(ctx, cmd)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mgmt-remote/mgmt-remote/internal/command"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 )
 
@@ -53,7 +54,7 @@ func TestExec(t *testing.T) {
 	if ev := once(t, `cmd: /no/such/program`); ev.Kind != Failed {
 		t.Errorf("no such program: %+v", ev)
 	}
-	if ev := once(t, `cmd: "head -c 100000 /dev/zero; echo end", shell: sh`); len(ev.Output) != maxOutput || !strings.HasSuffix(ev.Output, "end\n") {
+	if ev := once(t, `cmd: "head -c 100000 /dev/zero; echo end", shell: sh`); len(ev.Output) != command.MaxOutput || !strings.HasSuffix(ev.Output, "end\n") {
 		t.Errorf("long output: %d bytes", len(ev.Output))
 	}
 	me, err := user.Current()

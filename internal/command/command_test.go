@@ -1,0 +1,58 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func run(ctx context.Context, name string, args ...string) (string, error) {
+	return Run(ctx, New(ctx, name, args...))
+}
+
+func TestRun(t *testing.T) {
+	ctx := t.Context()
+	if out, err := run(ctx, "echo", "a  b", "$HOME"); out != "a  b $HOME\n" || err != nil {
+		t.Errorf("echo: %q, %v", out, err)
+	}
+	out, err := run(ctx, "sh", "-c", "echo said; echo wrong >&2; exit 7")
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 7 || out != "said\nwrong\n" {
+		t.Errorf("exit status 7: %q, %v", out, err)
+	}
+	if _, err := run(ctx, "/no/such/program"); err == nil {
+		t.Errorf("no such program: %v", err)
+	}
+	out, err = run(ctx, "sh", "-c", "head -c 100000 /dev/zero; echo end")
+	if len(out) != MaxOutput || !strings.HasSuffix(out, "end\n") || err != nil {
+		t.Errorf("long output: %d bytes, %v", len(out), err)
+	}
+}
+
+// TestTheEndOfTime: even a command that ignores SIGTERM, and what it started.
+func TestTheEndOfTime(t *testing.T) {
+	ctx, cancel := WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	out, err := run(ctx, "sh", "-c", "trap '' TERM; echo said; sleep 1000 & wait; sleep 1000")
+	if err == nil || err.Error() != "not done after 200ms" || out != "said\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if d := time.Since(begin); d > 10*KillDelay {
+		t.Errorf("ended after %v", d)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	ctx, cancel = WithTimeout(ended, 0)
+	defer cancel()
+	if _, err := run(ctx, "true"); err == nil {
+		t.Error("a command ran though its time was over")
+	}
+}
