@@ -20,6 +20,7 @@ need fish fish
 need tcsh tcsh
 need etcdctl etcd-client
 need strace strace
+need dbus-daemon dbus-daemon
 need ip iproute2
 need nft nftables
 need ping iputils-ping

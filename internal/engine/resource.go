@@ -70,6 +70,8 @@ func newResource(r *graph.Resource, w World) (resource, error) {
 			return &watchingExec{execResource{spec}}, nil
 		}
 		return &execResource{spec}, nil
+	case *graph.Svc:
+		return newSvc(r.ID, spec)
 	default:
 		_ = w // kv and exported resources need it
 		return nil, fmt.Errorf("engine: %s: unknown kind of resource %T", r.ID, spec)
