@@ -205,7 +205,7 @@ func testSvc(t *testing.T, sys initSystem) {
 		sys.install(t, "mr-failing", failing)
 		sys.install(t, "mr-dying", dying)
 		fails(t, svc(t, "mr-failing", run), "mr-failing")
-		fails(t, svc(t, "mr-dying", run), "did not go on running")
+		fails(t, svc(t, "mr-dying", run), "was started and ")
 	})
 	t.Run("start that hangs", func(t *testing.T) {
 		sys.install(t, "mr-hanging", hanging)
