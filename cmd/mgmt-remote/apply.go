@@ -190,7 +190,7 @@ func printable(r rune) rune {
 	return '?'
 }
 
-// completeDefinitions completes the names of definition files, but not of templates.
+// completeDefinitions completes the names of definition files.
 func completeDefinitions(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 }

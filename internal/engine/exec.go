@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/command"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
@@ -39,7 +40,7 @@ func (x *watchingExec) watch(ctx context.Context, ready, changed func()) error {
 	}
 	ready()
 	err = cmd.Wait()
-	killGroup(cmd.Process.Pid)
+	command.KillGroup(cmd.Process.Pid)
 	if err == nil {
 		return errors.New("watchcmd ended: exit status 0")
 	}

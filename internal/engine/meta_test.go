@@ -19,7 +19,7 @@ func TestLimit(t *testing.T) {
 	turn := make(chan struct{})
 	var mu sync.Mutex
 	var looks []time.Time
-	w := &fakeWatcher{}
+	w := &stubWatcher{}
 	w.onCheck = func(context.Context) (string, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -66,14 +66,14 @@ func TestSemaphores(t *testing.T) {
 		semas := []graph.Sema{{Name: "a", Count: 1}, {Name: "b", Count: 2}, {Name: "c", Count: 3}}
 		held := make([]atomic.Int32, len(semas))
 		var resources []graph.Resource
-		fakes := make(map[string]resource)
+		stubs := make(map[string]resource)
 		for i := range rapid.IntRange(1, 20).Draw(rt, "resources") {
 			n := noop(fmt.Sprint(i))
 			mine := rapid.SliceOfNDistinct(rapid.IntRange(0, len(semas)-1), 0, len(semas), rapid.ID).Draw(rt, "semaphores")
 			for _, s := range mine {
 				n.Meta.Sema = append(n.Meta.Sema, semas[s], semas[s]) // naming one twice is naming it
 			}
-			fakes[n.ID.String()] = &fake{onCheck: func(context.Context) (string, error) {
+			stubs[n.ID.String()] = &stub{onCheck: func(context.Context) (string, error) {
 				for _, s := range mine {
 					if now := held[s].Add(1); int(now) > semas[s].Count {
 						t.Errorf("%d hold %s", now, semas[s].Name)
@@ -94,7 +94,7 @@ func TestSemaphores(t *testing.T) {
 				def.Edges = append(def.Edges, edgeTo(resources[i], resources[j], true))
 			}
 		}
-		r := startWith(t, def, Options{Parallel: rapid.IntRange(1, 8).Draw(rt, "workers")}, fakes)
+		r := startWith(t, def, Options{Parallel: rapid.IntRange(1, 8).Draw(rt, "workers")}, stubs)
 		r.untilStatus(Quiet)
 		r.stop()
 		if len(r.e.semas) != 0 {
@@ -106,7 +106,7 @@ func TestSemaphores(t *testing.T) {
 // TestSemaphoreIsNoWorker: what waits for a place keeps no worker from others, and no place from what it waits for.
 func TestSemaphoreIsNoWorker(t *testing.T) {
 	release := make(chan struct{})
-	hold := &fake{onCheck: func(context.Context) (string, error) { <-release; return "", nil }}
+	hold := &stub{onCheck: func(context.Context) (string, error) { <-release; return "", nil }}
 	one := []graph.Sema{{Name: "s", Count: 1}}
 	resources := []graph.Resource{noop("holder")}
 	for i := range 10 {

@@ -125,7 +125,7 @@ func TestUpdateWaitsForWork(t *testing.T) {
 	}
 	release := make(chan struct{})
 	var busy atomic.Bool
-	slow := &fake{
+	slow := &stub{
 		onCheck: func(context.Context) (string, error) { return "work", nil },
 		onApply: func(context.Context) (string, error) {
 			busy.Store(true)
@@ -183,7 +183,7 @@ func TestUpdateEndsQuestions(t *testing.T) {
 func TestUpdateKeepsRefreshes(t *testing.T) {
 	dir := t.TempDir()
 	release, began := make(chan struct{}), make(chan struct{})
-	slow := &fake{
+	slow := &stub{
 		onCheck: func(context.Context) (string, error) { return "work", nil },
 		onApply: func(context.Context) (string, error) { close(began); <-release; return "", nil },
 	}
@@ -206,7 +206,7 @@ func TestUpdateKeepsRefreshes(t *testing.T) {
 
 func TestUpdateEndsWatchers(t *testing.T) {
 	ended := make(chan struct{})
-	w := &fakeWatcher{onWatch: func(ctx context.Context, ready, _ func()) error {
+	w := &stubWatcher{onWatch: func(ctx context.Context, ready, _ func()) error {
 		ready()
 		<-ctx.Done()
 		close(ended)

@@ -19,7 +19,7 @@ import (
 func TestWatcher(t *testing.T) {
 	release, turn, end := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var ready atomic.Bool
-	w := &fakeWatcher{}
+	w := &stubWatcher{}
 	w.onCheck = func(context.Context) (string, error) {
 		if !ready.Load() {
 			t.Error("checked before the watcher was ready")
@@ -62,7 +62,7 @@ func TestWatcher(t *testing.T) {
 
 // TestWatcherThatCannot: where there is no watching, the resource is looked at all the same, and polled.
 func TestWatcherThatCannot(t *testing.T) {
-	w := &fakeWatcher{onWatch: func(context.Context, func(), func()) error { return errors.New("no bus") }}
+	w := &stubWatcher{onWatch: func(context.Context, func(), func()) error { return errors.New("no bus") }}
 	r := startWith(t, definition(noop("w")), Options{}, map[string]resource{"noop[w]": w})
 	r.untilStatus(Quiet)
 	r.untilCount("noop[w]", WatchEnded, 2)
@@ -99,12 +99,12 @@ func TestInterval(t *testing.T) {
 	}
 }
 
-type fakePaths struct {
-	fake
+type stubPaths struct {
+	stub
 	list func() []string
 }
 
-func (f *fakePaths) paths() []string { return f.list() }
+func (f *stubPaths) paths() []string { return f.list() }
 
 // TestPathWatcher: what happens in a directory is a reason to look at what watches it with a slash, and nothing else;
 // paths that appear later are watched from then on.
@@ -123,7 +123,7 @@ func TestPathWatcher(t *testing.T) {
 		}
 		return list
 	}
-	all, only := &fakePaths{list: deep}, &fakePaths{list: func() []string { return []string{dir} }}
+	all, only := &stubPaths{list: deep}, &stubPaths{list: func() []string { return []string{dir} }}
 	r := startWith(t, definition(noop("all"), noop("only")), Options{}, map[string]resource{"noop[all]": all, "noop[only]": only})
 	r.untilStatus(Quiet)
 	looks := int32(1)
@@ -202,13 +202,13 @@ func TestPathTree(t *testing.T) {
 func TestRefresh(t *testing.T) {
 	dir := t.TempDir()
 	var refreshed atomic.Int32
-	svc := &fakeRefresher{onRefresh: func(context.Context) (string, error) {
+	svc := &stubRefresher{onRefresh: func(context.Context) (string, error) {
 		if refreshed.Add(1) == 2 {
 			return "", errors.New("not now")
 		}
 		return "done", nil
 	}}
-	told := &fakeRefresher{onRefresh: func(context.Context) (string, error) { t.Error("refreshed with noop"); return "", nil }}
+	told := &stubRefresher{onRefresh: func(context.Context) (string, error) { t.Error("refreshed with noop"); return "", nil }}
 	conf, service, after, only, look := fileWith("conf", in(dir, "conf"), "x"), noop("svc"), shell("after", "true"), noop("only"), noop("look")
 	service.Meta.Retry = 1
 	only.Meta.Noop = true

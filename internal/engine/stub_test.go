@@ -9,14 +9,14 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 )
 
-// fake is a resource that does what a test wants. What is not set finds nothing to do.
-type fake struct {
+// stub is a resource that does what a test wants. What is not set finds nothing to do.
+type stub struct {
 	onCheck func(ctx context.Context) (string, error)
 	onApply func(ctx context.Context) (string, error)
 	checks  atomic.Int32
 }
 
-func (f *fake) check(ctx context.Context) (string, error) {
+func (f *stub) check(ctx context.Context) (string, error) {
 	f.checks.Add(1)
 	if f.onCheck == nil {
 		return "", nil
@@ -24,36 +24,36 @@ func (f *fake) check(ctx context.Context) (string, error) {
 	return f.onCheck(ctx)
 }
 
-func (f *fake) apply(ctx context.Context) (string, error) {
+func (f *stub) apply(ctx context.Context) (string, error) {
 	if f.onApply == nil {
 		return "", nil
 	}
 	return f.onApply(ctx)
 }
 
-type fakeWatcher struct {
-	fake
+type stubWatcher struct {
+	stub
 	onWatch func(ctx context.Context, ready, changed func()) error
 }
 
-func (f *fakeWatcher) watch(ctx context.Context, ready, changed func()) error {
+func (f *stubWatcher) watch(ctx context.Context, ready, changed func()) error {
 	return f.onWatch(ctx, ready, changed)
 }
 
-type fakeRefresher struct {
-	fake
+type stubRefresher struct {
+	stub
 	onRefresh func(ctx context.Context) (string, error)
 }
 
-func (f *fakeRefresher) refreshChange(context.Context) (string, error) { return "refresh", nil }
-func (f *fakeRefresher) refresh(ctx context.Context) (string, error)   { return f.onRefresh(ctx) }
+func (f *stubRefresher) refreshChange(context.Context) (string, error) { return "refresh", nil }
+func (f *stubRefresher) refresh(ctx context.Context) (string, error)   { return f.onRefresh(ctx) }
 
 // startWith is start with other resources behind some of the definition's names.
-func startWith(t testing.TB, def *graph.Definition, opts Options, fakes map[string]resource) *run {
+func startWith(t testing.TB, def *graph.Definition, opts Options, stubs map[string]resource) *run {
 	t.Helper()
 	r := prepare(t, def, opts)
 	for _, v := range r.e.initial.vertices {
-		if impl := fakes[v.id.String()]; impl != nil {
+		if impl := stubs[v.id.String()]; impl != nil {
 			v.impl = impl
 		}
 	}
