@@ -20,14 +20,21 @@ need fish fish
 need tcsh tcsh
 need etcdctl etcd-client
 need strace strace
-need dbus-daemon dbus-daemon
+need dbus-daemon dbus
+need nsenter util-linux
 need ip iproute2
 need nft nftables
 need ping iputils-ping
 need ps procps
 need gzip gzip
 need git git
+need useradd passwd
+need dpkg-scanpackages dpkg-dev
+need dnf dnf
+need rpmbuild rpm
+need createrepo_c createrepo-c
 need gcc gcc # the race detector needs cgo
+[ -e /lib/systemd/systemd ] || missing="$missing systemd"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /usr/lib/openssh/sftp-server ] || missing="$missing openssh-sftp-server"
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -20,8 +21,8 @@ const (
 	MaxOutput = 16 << 10
 )
 
-// New makes a command in its own process group, which is terminated as a whole when ctx ends. It is for Run, or for
-// Start, Wait and KillGroup.
+// New makes a command in its own process group, which is terminated as a whole when ctx ends. It is for Run and Do,
+// or for Start, Wait and KillGroup.
 func New(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = processAttributes()
@@ -45,19 +46,42 @@ func WithTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 func Run(ctx context.Context, cmd *exec.Cmd) (output string, err error) {
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out
+	err = Do(ctx, cmd)
+	return out.String(), err
+}
+
+// Do is Run for a command whose output goes where the caller said.
+func Do(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
-		return "", err
+		return err
 	}
-	err = cmd.Wait()
+	err := cmd.Wait()
 	switch {
 	case ctx.Err() != nil && err != nil:
 		KillGroup(cmd.Process.Pid)
-		err = context.Cause(ctx)
+		return context.Cause(ctx)
 	case errors.Is(err, exec.ErrWaitDelay):
-		err = nil // exit status 0, and something in the background keeps the output open
+		return nil // exit status 0, and something in the background keeps the output open
 	}
-	return out.String(), err
+	return err
 }
+
+// Find finds a program of the system; "" if there is none. Those for administrators are found, too: the PATH of a remote
+// command often lacks their directories.
+func Find(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	for _, dir := range filepath.SplitList(AdminPath) {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// AdminPath is where programs for administrators are.
+const AdminPath = "/usr/local/sbin:/usr/sbin:/sbin"
 
 // KillGroup ends what is left of a process group after its leader was waited for. That number can't belong to
 // somebody else: it is in use while a member lives, and new process IDs are not given out that fast.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,9 +17,13 @@ type resource interface {
 	// check changes nothing. It says in words what apply would change, or "" if nothing. For commands without a
 	// condition there is always something to do; the engine asks only when there is a reason.
 	check(ctx context.Context) (change string, err error)
-	// apply makes it as declared. It looks again itself, since time has passed since check.
+	// apply makes it as declared. It looks again itself, since time has passed since check. Where there is nothing to do
+	// any more, it may say so with errUnchanged: then the resource has not changed.
 	apply(ctx context.Context) (output string, err error)
 }
+
+// errUnchanged is what apply returns when it looked more closely than check could, and found that nothing had to change.
+var errUnchanged = errors.New("nothing had to change")
 
 // watcher is a resource that sees by itself when it may not be as declared any more.
 type watcher interface {
@@ -72,6 +77,14 @@ func newResource(r *graph.Resource, w World) (resource, error) {
 		return &execResource{spec}, nil
 	case *graph.Svc:
 		return newSvc(r.ID, spec)
+	case *graph.Pkg:
+		return newPkg(r.ID.Name, spec)
+	case *graph.User:
+		return newUser(r.ID.Name, spec)
+	case *graph.Group:
+		return newGroup(r.ID.Name, spec)
+	case *graph.Timer:
+		return newTimer(spec), nil
 	default:
 		_ = w // kv and exported resources need it
 		return nil, fmt.Errorf("engine: %s: unknown kind of resource %T", r.ID, spec)

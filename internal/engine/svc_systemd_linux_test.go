@@ -10,7 +10,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/test/freshroot"
 )
 
-// fake is systemd without systemd, which runs as the first process of a machine or not at all.
+// fake is systemd without systemd, for what the real one can hardly be brought to do. It must pass the same tests.
 type fake struct{ *fakesystemd.Systemd }
 
 // bootedFake is called in a fresh root.

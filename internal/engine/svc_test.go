@@ -20,7 +20,7 @@ type script struct {
 
 func (s script) State(ctx context.Context, _ string) (svcmgr.State, error) {
 	phase := s.phase(time.Since(s.begin))
-	return svcmgr.State{Phase: phase, Detail: []string{"stopped", "running", "changing"}[phase]}, ctx.Err()
+	return svcmgr.State{Phase: phase, Detail: []string{"stopped", "running", "changing"}[phase]}, context.Cause(ctx)
 }
 
 // phases is one phase and then another.

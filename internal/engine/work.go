@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -112,7 +113,10 @@ func (e *Engine) work(ctx context.Context, v *vertex, j job) report {
 	}
 	e.reports <- report{vertex: v, what: reportApplying}
 	output, err := do(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, errUnchanged):
+		return report{what: reportClean}
+	case err != nil:
 		return report{what: reportFailed, output: output, err: err}
 	}
 	return report{what: reportApplied, change: change, output: output}

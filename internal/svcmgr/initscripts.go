@@ -1,6 +1,8 @@
 package svcmgr
 
 import (
+	"github.com/mgmt-remote/mgmt-remote/internal/command"
+
 	"context"
 	"errors"
 	"fmt"
@@ -83,14 +85,14 @@ func isDigit(b byte) bool { return '0' <= b && b <= '9' }
 // Enable uses Debian's update-rc.d or else chkconfig. The first step of each makes the links of a script that has none,
 // the second one is for those that were disabled.
 func (initScripts) Enable(ctx context.Context, name string) (string, error) {
-	if program("update-rc.d") != "" {
+	if command.Find("update-rc.d") != "" {
 		return inTurn(ctx, []string{"update-rc.d", name, "defaults"}, []string{"update-rc.d", name, "enable"})
 	}
 	return inTurn(ctx, []string{"chkconfig", "--add", name}, []string{"chkconfig", name, "on"})
 }
 
 func (initScripts) Disable(ctx context.Context, name string) (string, error) {
-	if program("update-rc.d") != "" {
+	if command.Find("update-rc.d") != "" {
 		return act(ctx, "update-rc.d", name, "disable")
 	}
 	return act(ctx, "chkconfig", name, "off")

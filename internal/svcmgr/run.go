@@ -5,25 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/command"
 )
-
-// program finds a program of the administrator; "" if there is none. The PATH of a remote command often lacks their
-// directories.
-func program(name string) string {
-	if path, err := exec.LookPath(name); err == nil {
-		return path
-	}
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path
-		}
-	}
-	return ""
-}
 
 // ask runs a command whose exit status is an answer.
 func ask(ctx context.Context, name string, args ...string) (output string, status int, err error) {
@@ -49,7 +34,7 @@ func act(ctx context.Context, name string, args ...string) (output string, err e
 }
 
 func run(ctx context.Context, name string, args ...string) (string, error) {
-	path := program(name)
+	path := command.Find(name)
 	if path == "" {
 		return "", fmt.Errorf("there is no program %s", name)
 	}

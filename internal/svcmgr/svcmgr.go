@@ -3,6 +3,8 @@
 package svcmgr
 
 import (
+	"github.com/mgmt-remote/mgmt-remote/internal/command"
+
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +78,7 @@ func Find(name string, session bool) (Manager, error) {
 		return systemdManager{session: session}, nil
 	case session:
 		return nil, errors.New("session services need systemd, and it does not run here: there is no /run/systemd/system")
-	case isDirectory("/run/openrc") || program("rc-service") != "":
+	case isDirectory("/run/openrc") || command.Find("rc-service") != "":
 		return openrc{}, nil
 	case isScript(name):
 		return initScripts{}, nil

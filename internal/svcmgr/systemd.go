@@ -208,6 +208,9 @@ func (m systemdManager) job(ctx context.Context, name, what string,
 	defer l.Close()
 	done := make(chan string, 1)
 	if _, err := enqueue(l.Conn, ctx, unitName(name), "replace", done); err != nil {
+		if !l.Connected() {
+			err = fmt.Errorf("the connection to the bus broke: %w", err)
+		}
 		return fmt.Errorf("%s %s: %w", what, unitName(name), orCause(ctx, err))
 	}
 	select {

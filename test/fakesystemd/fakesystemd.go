@@ -1,6 +1,6 @@
 // Package fakesystemd is the D-Bus side of systemd for tests: a service org.freedesktop.systemd1 with units that exist
-// only in memory. It is a fake because systemd runs as the first process of a machine or not at all. The bus is real: a
-// dbus-daemon of the test's own.
+// only in memory, so that a test can bring them into every state, and break the bus. The bus is real: a dbus-daemon of
+// the test's own. What can be tested with the real systemd is tested with that one, in package engine.
 //
 // What it does is what org.freedesktop.systemd1(5) says, of the part that this project uses. Two things that are easy to
 // rely on by mistake are as with systemd: nobody is told of changes who has not called Subscribe, and the state of a
