@@ -54,6 +54,23 @@ func Exports(run, host string) string { return ExportsPrefix(run) + host + "/" }
 // ExportsPrefix returns the prefix of the resources that the hosts of a run offer.
 func ExportsPrefix(run string) string { return Run(run) + "exports/" }
 
+// Export returns the key of one exported resource. The name may hold slashes; neither kind nor name is empty.
+func Export(run, host, kind, name string) string { return Exports(run, host) + kind + "/" + name }
+
+// ParseExport takes apart what Export made. It is false for any other key.
+func ParseExport(run, key string) (host, kind, name string, ok bool) {
+	rest, ok := strings.CutPrefix(key, ExportsPrefix(run))
+	if !ok {
+		return "", "", "", false
+	}
+	host, rest, _ = strings.Cut(rest, "/")
+	kind, name, _ = strings.Cut(rest, "/")
+	if host == "" || kind == "" || name == "" {
+		return "", "", "", false
+	}
+	return host, kind, name, true
+}
+
 // KV returns the prefix of the keys that payloads use as they like. Every host of the run reads and writes there.
 func KV(run string) string { return Run(run) + "kv/" }
 

@@ -19,6 +19,7 @@ func TestTheTable(t *testing.T) {
 		{Quiet("r1", "a"), "/mgmt-remote/r1/quiet/a"},
 		{ExportsPrefix("r1"), "/mgmt-remote/r1/exports/"},
 		{Exports("r1", "a"), "/mgmt-remote/r1/exports/a/"},
+		{Export("r1", "a", "file", "etc/motd"), "/mgmt-remote/r1/exports/a/file/etc/motd"},
 		{KV("r1"), "/mgmt-remote/r1/kv/"},
 	} {
 		if c.got != c.want {
@@ -43,6 +44,31 @@ func TestHostOfQuiet(t *testing.T) {
 		host, ok := HostOfQuiet("r1", c.key)
 		if host != c.host || ok != c.ok {
 			t.Errorf("%q: got %q %v, want %q %v", c.key, host, ok, c.host, c.ok)
+		}
+	}
+}
+
+func TestParseExport(t *testing.T) {
+	for _, c := range []struct {
+		key, host, kind, name string
+		ok                    bool
+	}{
+		{Export("r1", "web-1.example", "file", "motd"), "web-1.example", "file", "motd", true},
+		{Export("r1", "a", "file", "/etc//motd/"), "a", "file", "/etc//motd/", true},
+		{Export("r1", "a", "file", "../../b/file/x"), "a", "file", "../../b/file/x", true},
+		{key: Export("r2", "a", "file", "motd")},
+		{key: Export("r11", "a", "file", "motd")},
+		{key: Exports("r1", "a")},
+		{key: Exports("r1", "a") + "file"},
+		{key: Exports("r1", "a") + "file/"},
+		{key: Exports("r1", "a") + "/motd"},
+		{key: ExportsPrefix("r1") + "/file/motd"},
+		{key: Quiet("r1", "a")},
+		{key: ""},
+	} {
+		host, kind, name, ok := ParseExport("r1", c.key)
+		if host != c.host || kind != c.kind || name != c.name || ok != c.ok {
+			t.Errorf("%q: got %q %q %q %v", c.key, host, kind, name, ok)
 		}
 	}
 }
