@@ -160,7 +160,7 @@ func expect(t *testing.T, values <-chan string, want ...string) {
 	}
 }
 
-func lease(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
+func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 	t.Helper()
 	resp, err := client.Get(t.Context(), key)
 	if err != nil || len(resp.Kvs) != 1 {
@@ -179,11 +179,11 @@ func TestKeyFollowsReports(t *testing.T) {
 	w.Report(true) // nothing new, nothing written
 	w.Report(false)
 	expect(t, values, "false")
-	ttl, err := client.TimeToLive(t.Context(), lease(t, client))
+	ttl, err := client.TimeToLive(t.Context(), leaseOf(t, client))
 	if err != nil || ttl.GrantedTTL != TTL {
 		t.Errorf("lease %+v, %v", ttl, err)
 	}
-	if err := w.Close(); err != nil {
+	if err := w.Close(Unfinished); err != nil {
 		t.Error(err)
 	}
 	expect(t, values, "-")
@@ -205,7 +205,7 @@ func TestShortDivergenceIsTold(t *testing.T) {
 		w.Report(true)
 		expect(t, values, "false", "true")
 	}
-	if err := w.Close(); err != nil {
+	if err := w.Close(Unfinished); err != nil {
 		t.Error(err)
 	}
 }
@@ -222,15 +222,15 @@ func TestLostLeaseIsReplaced(t *testing.T) {
 			t.Fatal("key never became true")
 		}
 	}
-	old := lease(t, client)
+	old := leaseOf(t, client)
 	if _, err := client.Revoke(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, values, "-", "true")
-	if now := lease(t, client); now == old {
+	if now := leaseOf(t, client); now == old {
 		t.Error("the same lease")
 	}
-	if err := w.Close(); err != nil {
+	if err := w.Close(Unfinished); err != nil {
 		t.Error(err)
 	}
 }
@@ -269,7 +269,7 @@ func TestOutage(t *testing.T) {
 	}
 	link.cut()
 	begin = time.Now()
-	if err := w.Close(); err == nil || !strings.Contains(err.Error(), key) {
+	if err := w.Close(Unfinished); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("Close without a link: %v", err)
 	}
 	if d := time.Since(begin); d > 2*closeLimit {
@@ -280,7 +280,7 @@ func TestOutage(t *testing.T) {
 func TestCloseBeforeAnyConnection(t *testing.T) {
 	w := open(t, filepath.Join(t.TempDir(), "none"))
 	w.Report(true)
-	if err := w.Close(); err != nil {
+	if err := w.Close(Unfinished); err != nil {
 		t.Error(err)
 	}
 }
