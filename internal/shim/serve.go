@@ -180,6 +180,9 @@ func (s *server) startPayload(address string) error {
 		s.log.printf("record the payload's process: %v", err) // its session is recorded already, that is enough to find it
 	}
 	go s.watch(outR, errR)
+	if s.spec.StatusFile != "" {
+		go s.followStatus(s.spec.StatusFile)
+	}
 	return nil
 }
 

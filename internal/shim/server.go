@@ -37,6 +37,7 @@ type server struct {
 	ep      *endpoint // nil where nothing was started by this process
 	payload *payload  // nil where nothing runs
 	exited  chan struct{}
+	status  status // of a payload with a status file
 
 	mu           sync.Mutex
 	exit         *wire.Exit  // set once, then never changed

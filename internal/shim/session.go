@@ -21,7 +21,7 @@ const (
 	exitFile       = "exit.json"
 	stderrFile     = "shim.log" // what the daemon itself has to say
 	controlSocket  = "ctl.sock"
-	endpointSocket = "endpoint.sock"
+	endpointSocket = wire.EndpointSocket
 )
 
 // errNoSession tells that a directory holds nothing to start or attach to.
@@ -97,6 +97,8 @@ func parseSpec(data []byte) (wire.Spec, error) {
 		return wire.Spec{}, errors.New("argv is empty")
 	case spec.Endpoint != wire.EndpointUnix && spec.Endpoint != wire.EndpointTCP:
 		return wire.Spec{}, fmt.Errorf("endpoint %q is neither %q nor %q", spec.Endpoint, wire.EndpointUnix, wire.EndpointTCP)
+	case spec.StatusFile != "" && !filepath.IsAbs(spec.StatusFile):
+		return wire.Spec{}, fmt.Errorf("the status file %q is not an absolute path", spec.StatusFile)
 	}
 	return spec, nil
 }

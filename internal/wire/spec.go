@@ -24,6 +24,10 @@ type Spec struct {
 	Endpoint     string `json:"endpoint"`
 	EndpointMark string `json:"endpoint_mark,omitempty"`
 
+	// StatusFile is a file to which the payload appends a line, "true" or "false", whenever it begins or ceases to have
+	// nothing to do; the shim tells the initiator in Quiet frames. "": the payload has none.
+	StatusFile string `json:"status_file,omitempty"`
+
 	OutputCap     int64         `json:"output_cap"`     // bytes of output kept, 0 = 64 MiB
 	OrphanTimeout time.Duration `json:"orphan_timeout"` // nanoseconds without an attached initiator; <= 0 = never
 	RemoveBase    bool          `json:"remove_base"`    // --no-cache: also remove the base directory when it is empty
@@ -34,3 +38,6 @@ const (
 	EndpointUnix = "unix"
 	EndpointTCP  = "tcp"
 )
+
+// EndpointSocket is the name, in the session directory, of the payload's endpoint where that is a Unix socket.
+const EndpointSocket = "endpoint.sock"
