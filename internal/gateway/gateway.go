@@ -15,6 +15,8 @@
 //
 // Limits bound what a host can take. The end of a connection ends its watches; leases live until their TTL.
 //
+// Where a run's payload is mgmt, /_mgmt/ is open to all its hosts and, for the deploy, to the initiator's own mgmt (mgmt.go).
+//
 // What the package must never do: hand a request to etcd that policy.go has not looked at, trust a name that came
 // with a request, or open a listener of its own.
 package gateway
@@ -56,9 +58,9 @@ type Options struct {
 	Limits Limits       // per host
 	Logger *slog.Logger // gets refusals; nil = discarded
 
-	// MgmtNamespace also opens /_mgmt/ to all hosts, for reading and writing: needed by the mgmt payload, which thereby trusts
-	// every host of the fleet.
-	MgmtNamespace bool
+	// Mgmt also opens /_mgmt/ to all hosts, for reading and writing, and answers MemberList: needed by the mgmt payload,
+	// which thereby trusts every host of the fleet. nil = closed.
+	Mgmt *Mgmt
 }
 
 // Gateway serves etcd's API to hosts. Its methods may be used by many goroutines.
@@ -99,6 +101,9 @@ func New(o Options) (*Gateway, error) {
 	} else {
 		registerForwarders(g.server, o.Etcd.Client().ActiveConnection(), o.Limits)
 	}
+	if o.Mgmt != nil {
+		pb.RegisterClusterServer(g.server, &members{endpoint: o.Mgmt.Endpoint})
+	}
 	go g.serve()
 	return g, nil
 }
@@ -133,8 +138,9 @@ func (g *Gateway) serve() {
 // Handle serves a connection of a host until either side closes it. It takes ownership and returns at once. The host
 // name must be valid and proven by how the connection came in. A connection above the host's limit, or one that
 // arrives after Close, is closed.
-func (g *Gateway) Handle(hostName string, conn net.Conn) {
-	h := g.host(hostName)
+func (g *Gateway) Handle(hostName string, conn net.Conn) { g.handle(g.host(hostName), conn) }
+
+func (g *Gateway) handle(h *host, conn net.Conn) {
 	c := &hostConn{Conn: conn, host: h, forget: g.forget}
 	if !take(&h.conns, g.options.Limits.Connections) {
 		_ = h.note(h.exhausted("connect", "has too many connections: more than %d", g.options.Limits.Connections))
@@ -154,6 +160,11 @@ func (g *Gateway) Handle(hostName string, conn net.Conn) {
 
 // host returns what is kept about a host, from its first connection on.
 func (g *Gateway) host(name string) *host {
+	return g.identity(name, func(lease leaseSpace) policy { return newPolicy(g.options.Run, name, lease, g.options.Mgmt != nil) })
+}
+
+// identity returns what is kept about whoever has this name, with the policy that it got at first.
+func (g *Gateway) identity(name string, rules func(leaseSpace) policy) *host {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if h, ok := g.hosts[name]; ok {
@@ -164,7 +175,7 @@ func (g *Gateway) host(name string) *host {
 		space = newLeaseSpace(g.options.Run, name, salt)
 	}
 	g.spaces[space] = name
-	h := newHost(newPolicy(g.options.Run, name, space, g.options.MgmtNamespace), g.options.Limits, g.options.Logger)
+	h := newHost(rules(space), g.options.Limits, g.options.Logger)
 	g.hosts[name] = h
 	return h
 }

@@ -49,7 +49,11 @@ func newBench(t testing.TB, limits Limits, mgmt bool) *bench {
 
 func benchOn(t testing.TB, e *store.Etcd, limits Limits, mgmt bool) *bench {
 	t.Helper()
-	g, err := New(Options{Etcd: e, Run: testRun, Limits: limits, MgmtNamespace: mgmt})
+	o := Options{Etcd: e, Run: testRun, Limits: limits}
+	if mgmt {
+		o.Mgmt = &Mgmt{Endpoint: func(host, authority string) string { return "unix:///" + host + "/" + authority }}
+	}
+	g, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // unaryRules are the unary methods that are allowed at all, each with what it takes. Whatever is not here is refused:
-// Compact and LeaseLeases, and the services Cluster, Maintenance, Auth and all others.
+// Compact and LeaseLeases, and the services Cluster (but for MemberList), Maintenance, Auth and all others.
 var unaryRules = map[string]func(*host, string, any) error{
 	pb.KV_Range_FullMethodName:       rule(func(h *host, m string, r *pb.RangeRequest) error { return h.policy.rangeKeys(m, r) }),
 	pb.KV_Put_FullMethodName:         rule(func(h *host, m string, r *pb.PutRequest) error { return h.policy.put(m, r) }),
@@ -26,6 +26,7 @@ var unaryRules = map[string]func(*host, string, any) error{
 	pb.Lease_LeaseTimeToLive_FullMethodName: rule(func(h *host, m string, r *pb.LeaseTimeToLiveRequest) error {
 		return ownLease(h, m, r)
 	}),
+	pb.Cluster_MemberList_FullMethodName: rule(func(h *host, m string, r *pb.MemberListRequest) error { return h.policy.memberList(m, r) }),
 }
 
 // streamRules are the streaming methods that are allowed at all, each with a guard for the messages of one stream.

@@ -28,6 +28,8 @@ type policy struct {
 	read  []span
 	write []span // each lies within a span of read, so a write may also ask for the previous value
 	lease leaseSpace
+	// members allows to ask for the cluster's members.
+	members bool
 }
 
 func newPolicy(run, host string, lease leaseSpace, mgmt bool) policy {
@@ -40,6 +42,7 @@ func newPolicy(run, host string, lease leaseSpace, mgmt bool) policy {
 	if mgmt {
 		p.read = append(p.read, prefixSpan(keys.Mgmt))
 		p.write = append(p.write, prefixSpan(keys.Mgmt))
+		p.members = true
 	}
 	return p
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/mgmt"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/shimbin"
 	"github.com/mgmt-remote/mgmt-remote/internal/transfer"
@@ -30,6 +31,8 @@ const (
 	Graph Kind = "graph"
 	// Command runs any program.
 	Command Kind = "command"
+	// Mgmt runs mgmt, a program that the user brings, on what was deployed into the run's etcd.
+	Mgmt Kind = "mgmt"
 )
 
 // DefinitionFile is what a graph definition is called in the session directory.
@@ -40,8 +43,8 @@ type Options struct {
 	Kind   Kind
 	Argv   []string // Command: the program and its arguments, templates over Facts
 	Env    []string // KEY=VALUE, templates over Facts
-	Binary string   // Command: a local file that is copied and run instead of Argv[0]
-	Noop   bool     // Graph: change nothing, say what would be changed
+	Binary string   // Command: a local file that is copied and run instead of Argv[0]; Mgmt: mgmt itself
+	Noop   bool     // Graph, Mgmt: change nothing, say what would be changed
 	// FailedTimeout ends a Graph payload with a failure when nothing but failed resources was left for so long, so
 	// that the others don't wait for it; 0 = never.
 	FailedTimeout time.Duration
@@ -67,6 +70,7 @@ type Payload struct {
 	argv     []*template.Template
 	env      []*template.Template
 	programs *shimbin.Programs
+	platform mgmt.Platform // Mgmt: what Binary is built for
 
 	mu    sync.Mutex
 	blobs map[string]*transfer.Blob // by local path
@@ -102,9 +106,18 @@ func New(opts Options) (*Payload, error) {
 		}
 		p.env = append(p.env, t)
 	}
+	if opts.Kind == Mgmt && opts.Binary == "" {
+		return nil, errors.New("the mgmt payload needs mgmt itself as its binary")
+	}
 	if opts.Binary != "" {
 		if _, err := p.blob(opts.Binary, path.Base(opts.Binary)); err != nil {
 			return nil, err
+		}
+	}
+	if opts.Kind == Mgmt {
+		var err error
+		if p.platform, err = mgmt.PlatformOf(opts.Binary); err != nil {
+			return nil, errors.Join(fault.Wrap(fault.Environment, "read "+opts.Binary, err), p.Close())
 		}
 	}
 	return p, nil
@@ -218,6 +231,9 @@ func (p *Payload) spec(r Request, dir string) (wire.Spec, *transfer.Blob, error)
 	var err error
 	if spec.Env, err = expandAll(p.env, facts); err != nil {
 		return spec, nil, err
+	}
+	if p.opts.Kind == Mgmt {
+		return p.mgmtSpec(spec, r, dir)
 	}
 	if p.opts.Kind == Graph {
 		program, err := p.engine(r.Facts)
