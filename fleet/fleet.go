@@ -17,6 +17,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/mgmt"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
@@ -40,6 +42,10 @@ type Fleet struct {
 	auth    *sshconn.Auth
 	dialer  *sshconn.Dialer
 	payload *payload.Payload
+	code    mgmt.Code // of an mgmt payload
+
+	stopping  context.Context // ends with the first Stop
+	stopBegun context.CancelFunc
 
 	mu         sync.Mutex
 	hosts      map[string]Host // by name; only grows
@@ -75,6 +81,7 @@ func New(opts Options) (*Fleet, error) {
 		opts.Observe = func(messages.Event) {}
 	}
 	f := &Fleet{opts: opts, hosts: map[string]Host{}}
+	f.stopping, f.stopBegun = context.WithCancel(context.Background())
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -119,7 +126,15 @@ func (f *Fleet) prepare() error {
 		Kind: payload.Graph, Argv: p.Command, Env: p.Env, Binary: p.Binary, Noop: p.Noop, FailedTimeout: f.opts.ConvergedTimeout,
 		Endpoint: wire.EndpointUnix, OrphanTimeout: f.opts.OrphanTimeout, OutputCap: f.opts.OutputCap, NoCache: f.opts.NoCache,
 	}
-	if len(p.Command) > 0 {
+	switch {
+	case p.Mgmt != nil && (len(p.Command) > 0 || p.Binary != ""):
+		return errors.New("the payload is mgmt or a command, not both")
+	case p.Mgmt != nil:
+		if f.code, err = checkMgmt(*p.Mgmt); err != nil {
+			return err
+		}
+		spec.Kind, spec.Binary = payload.Mgmt, p.Mgmt.Binary
+	case len(p.Command) > 0:
 		spec.Kind = payload.Command
 	}
 	if p.TCP {
@@ -147,6 +162,7 @@ func (f *Fleet) Stop(level messages.StopLevel) {
 	f.mu.Lock()
 	f.pending = max(f.pending, level)
 	f.mu.Unlock()
+	f.stopBegun()
 	f.tell(messages.StopRun{Level: level})
 }
 
@@ -177,7 +193,7 @@ func (f *Fleet) register(h Host) (string, error) {
 			return "", fmt.Errorf("host %s: prefix %w", h.Name, err)
 		}
 	}
-	if len(f.opts.Payload.Command) == 0 && h.Definition == nil {
+	if len(f.opts.Payload.Command) == 0 && f.opts.Payload.Mgmt == nil && h.Definition == nil {
 		return "", fmt.Errorf("host %s has neither a graph definition nor a command to run", h.Name)
 	}
 	if err := f.auth.CheckMethods(inventoryHost(h)); err != nil {
@@ -200,6 +216,7 @@ func inventoryHost(h Host) inventory.Host {
 
 // Close gives back what New opened. It is called after Run has returned, or instead of Run.
 func (f *Fleet) Close() error {
+	f.stopBegun()
 	var errs []error
 	if f.payload != nil {
 		errs = append(errs, f.payload.Close())

@@ -28,13 +28,14 @@ type Host struct {
 	Definition []byte // of the graph payload
 }
 
-// Payload is what every host of the fleet runs: a graph definition where Command is empty, else a command.
+// Payload is what every host of the fleet runs: a command, mgmt, or where neither is given a graph definition.
 type Payload struct {
 	// Command is a program and its arguments. They are templates over .Host .Run .Dir .Endpoint .OS .Arch .User .Home.
 	Command []string
 	Env     []string // KEY=VALUE, templates as well
 	Binary  string   // a local file that is copied and run instead of Command[0]
-	Noop    bool     // graph: change nothing, say what would be changed
+	Mgmt    *Mgmt    // nil = the payload is not mgmt
+	Noop    bool     // graph and mgmt: change nothing, say what would be changed
 	TCP     bool     // the etcd endpoint of the payload is 127.0.0.1:PORT instead of a Unix socket
 }
 

@@ -78,8 +78,11 @@ func (r *running) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.gateway, err = gateway.New(gateway.Options{Etcd: r.etcd, Run: r.run.ID(), Logger: o.Logger})
-	return err
+	r.gateway, err = gateway.New(gateway.Options{Etcd: r.etcd, Run: r.run.ID(), Mgmt: r.mgmtGateway(), Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	return r.deploy(ctx)
 }
 
 // drive spawns the actors and waits for the end of the run.

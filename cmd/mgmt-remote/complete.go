@@ -18,6 +18,10 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 		"endpoint": cobra.FixedCompletions([]cobra.Completion{
 			cobra.CompletionWithDesc(endpointUnix, "a Unix socket"), cobra.CompletionWithDesc(endpointTCP, "a port of 127.0.0.1"),
 		}, cobra.ShellCompDirectiveNoFileComp),
+		"payload": cobra.FixedCompletions([]cobra.Completion{
+			cobra.CompletionWithDesc(payloadGraph, "a definition"), cobra.CompletionWithDesc(payloadCommand, "any program"),
+			cobra.CompletionWithDesc(payloadMgmt, "mgmt, with its own code"),
+		}, cobra.ShellCompDirectiveNoFileComp),
 		"log-format":     cobra.FixedCompletions([]cobra.Completion{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"retry-for":      cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
 		"orphan-timeout": cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),

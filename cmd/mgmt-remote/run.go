@@ -32,6 +32,7 @@ type runFlags struct {
 	hosts  []string
 	prefix string
 
+	payload  string
 	binary   string
 	env      []string
 	endpoint string
@@ -71,8 +72,9 @@ func newRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: `run [flags] FILE.yaml…
   mgmt-remote run [flags] -H HOST… FILE.yaml
-  mgmt-remote run [flags] -H HOST… -- COMMAND [ARG]…`,
-		Short: "Run a graph definition or a command on hosts",
+  mgmt-remote run [flags] -H HOST… -- COMMAND [ARG]…
+  mgmt-remote run [flags] -H HOST… --payload mgmt --binary MGMT CODE`,
+		Short: "Run a graph definition, a command or mgmt on hosts",
 		Long: `Run a payload on every host: connect, make a directory, copy, tunnel etcd back,
 run, finish, close the tunnel, clean up, disconnect. A host that fails never
 stops the others.
@@ -80,6 +82,11 @@ stops the others.
 The payload is a definition, or a command. A definition runs on the hosts named
 with -H, or on the one that its key "remote:" names. It is kept applied until
 ^C, or until all hosts had nothing to do for --converged-timeout.
+
+With --payload mgmt the hosts run mgmt 1.x, a program of yours. CODE, a .mcl or
+.yaml file or a directory, is deployed once with "mgmt deploy" on this machine,
+before any host is connected. Every host can then write all that mgmt keeps in
+etcd: it trusts the whole fleet.
 
 A HOST is [NAME=][USER@]HOST[:PORT] or ssh://USER:PASSWORD@HOST:PORT; before a
 port, an IPv6 address stands in brackets. Everyone who sees the command line
@@ -97,8 +104,9 @@ another initiator, 130 interrupted.`,
 		Example: `  mgmt-remote run site.yaml
   mgmt-remote run -H root@192.0.2.7 -H db2:2222 --converged-timeout 5s site.yaml
   mgmt-remote run -H h1 -H h2 -- uname -a
-  mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'`,
-		ValidArgsFunction: completeTemplates,
+  mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'
+  mgmt-remote run -H h1 -H h2 --payload mgmt --binary ./mgmt site.mcl`,
+		ValidArgsFunction: completeDefinitions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			files, command := args, []string(nil)
@@ -118,7 +126,8 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	flagGroup(p, "Hosts and payload", func(p *pflag.FlagSet) {
 		p.StringArrayVarP(&f.hosts, "host", "H", nil, "a `HOST` to run on (repeatable)")
 		p.StringVar(&f.prefix, "prefix", "", "work in `DIR` on the hosts (default: the first usable of /var/tmp, ~/.cache, /tmp)")
-		p.StringVar(&f.binary, "binary", "", "copy the local `FILE` and run it as the command")
+		p.StringVar(&f.payload, "payload", "", "`KIND` of payload: graph, command or mgmt (default: a command after --, else a graph)")
+		p.StringVar(&f.binary, "binary", "", "copy the local `FILE` and run it as the command, or as mgmt")
 		p.StringArrayVar(&f.env, "env", nil, "set `KEY=VALUE` in the payload's environment (repeatable)")
 		p.StringVar(&f.endpoint, "endpoint", endpointUnix, "`KIND` of the payload's etcd endpoint: unix (a socket) or tcp (127.0.0.1, for its own user only)")
 		p.BoolVar(&f.noop, "noop", false, "change nothing on the hosts, say what would be changed")
@@ -165,13 +174,9 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if cmd.Flags().Changed("converged-timeout") && f.convergedTimeout == 0 {
 		opts.ConvergedTimeout = time.Nanosecond // at once; the fleet's 0 is "never"
 	}
-	if f.binary != "" && len(command) == 0 {
-		command = []string{f.binary}
-	}
-	if opts.Hosts, err = f.targets(files, command); err != nil {
+	if err := f.choose(&opts, files, command); err != nil {
 		return err
 	}
-	opts.Payload.Command = command
 	for _, h := range opts.Hosts {
 		if h.Password != "" {
 			say(cmd.ErrOrStderr(), "warning: the password of %s is in a URL, where others can see it; use a key or --ask-pass", h.Name)
