@@ -23,31 +23,32 @@ const runFor = 90 * time.Second
 
 // event is any event of --json: docs/events.md. Fields that a type does not have are zero.
 type event struct {
-	Type       string   `json:"type"`
-	Run        string   `json:"run"`
-	Host       string   `json:"host"`
-	Hosts      []string `json:"hosts"`
-	Epoch      uint64   `json:"epoch"`
-	State      string   `json:"state"`
-	Step       string   `json:"step"`
-	Detail     string   `json:"detail"`
-	Kind       string   `json:"kind"`
-	Reason     string   `json:"reason"`
-	Retry      bool     `json:"retry"`
-	Sent       int64    `json:"sent"`
-	Total      int64    `json:"total"`
-	PID        int      `json:"pid"`
-	Reattached bool     `json:"reattached"`
-	Exit       exit     `json:"exit"`
-	Offset     uint64   `json:"offset"`
-	Stderr     bool     `json:"stderr"`
-	Data       []byte   `json:"data"`
-	Quiet      bool     `json:"quiet"`
-	Members    int      `json:"members"`
-	Converged  bool     `json:"converged"`
-	TimedOut   bool     `json:"timed_out"`
-	Result     result   `json:"result"`
-	Results    []result `json:"results"`
+	Type       string    `json:"type"`
+	At         time.Time `json:"at"`
+	Run        string    `json:"run"`
+	Host       string    `json:"host"`
+	Hosts      []string  `json:"hosts"`
+	Epoch      uint64    `json:"epoch"`
+	State      string    `json:"state"`
+	Step       string    `json:"step"`
+	Detail     string    `json:"detail"`
+	Kind       string    `json:"kind"`
+	Reason     string    `json:"reason"`
+	Retry      bool      `json:"retry"`
+	Sent       int64     `json:"sent"`
+	Total      int64     `json:"total"`
+	PID        int       `json:"pid"`
+	Reattached bool      `json:"reattached"`
+	Exit       exit      `json:"exit"`
+	Offset     uint64    `json:"offset"`
+	Stderr     bool      `json:"stderr"`
+	Data       []byte    `json:"data"`
+	Quiet      bool      `json:"quiet"`
+	Members    int       `json:"members"`
+	Converged  bool      `json:"converged"`
+	TimedOut   bool      `json:"timed_out"`
+	Result     result    `json:"result"`
+	Results    []result  `json:"results"`
 }
 
 type exit struct {
