@@ -23,6 +23,11 @@ type ReportQuiet struct {
 	Quiet bool
 }
 
+// ForgetHost asks the converge actor to delete what a host exported: its payload failed, or the host was given up while
+// the run goes on. The keys hang on a lease that nobody renews; until its end the others would go on with what is no
+// longer true.
+type ForgetHost struct{ Host string }
+
 // ReportState asks the converge actor to publish a host's state under the run's keys.
 type ReportState struct {
 	Host  string

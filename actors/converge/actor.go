@@ -2,12 +2,13 @@
 //
 // Hosts say "quiet now" in the run's etcd; this actor watches those keys and runs the one clock of the group: when every
 // member has been quiet and attached without a break for the whole time, it tells the supervisor. It is also the one
-// writer of the keys below hosts/, and writes the quiet keys of payloads that don't speak etcd. It never ends
-// anything itself.
+// writer of the run's keys on this side: those below hosts/, the quiet keys of payloads that don't speak etcd, and the
+// removal of what a host exported whose payload failed. It never ends anything itself.
 package converge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -36,8 +37,12 @@ const (
 type Store interface {
 	// Watch tells everything that the quiet keys say, first all of them and then each change, until ctx ends.
 	Watch(ctx context.Context, emit func(quiet.Change)) error
+	// Revisions returns the revisions of all quiet keys there are, as the whole etcd cluster sees them now.
+	Revisions(ctx context.Context) (map[string]int64, error)
 	// Put writes keys; an empty value deletes one.
 	Put(ctx context.Context, values map[string]string) error
+	// DeletePrefix deletes all keys that begin with a prefix and returns how many there were.
+	DeletePrefix(ctx context.Context, prefix string) (int64, error)
 }
 
 // Config is what the actor is for.
@@ -54,18 +59,24 @@ func Props(cfg Config) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor { return &convergeActor{cfg: cfg} }, actor.WithReceiverMiddleware(restart.Capture))
 }
 
-// retryStore is how long to wait after the store failed. etcd's client retries by itself; this is for what it gives up on.
-const retryStore = time.Second
+const (
+	// retryStore is how long to wait after the store failed. etcd's client retries by itself; this is for what it gives
+	// up on.
+	retryStore = time.Second
+	// retryConfirm is how long to wait for a change that is there and was not heard of yet.
+	retryConfirm = 100 * time.Millisecond
+)
 
 type convergeActor struct {
 	cfg     Config
 	work    *worker.Group
 	clock   clock
-	timers  map[string]timer  // running clocks by host; "" is the group's
-	started uint64            // counts the clocks that were started
-	pending map[string]string // keys to write
-	writing bool              // one write at a time, so that they stay in order
-	told    map[string]bool   // who was told already; convergence is said once
+	timers  map[string]timer // running clocks by host; "" is the group's
+	started uint64           // counts the clocks that were started
+	pending batch            // to be written
+	writing bool             // one write at a time, so that they stay in order
+	doomed  map[string]bool  // hosts whose exports are to go, and may still be there
+	told    map[string]bool  // who was told already; convergence is said once
 }
 
 type (
@@ -73,18 +84,31 @@ type (
 		host  string // "" is the group
 		clock uint64
 	}
+	// confirmed is what the etcd has at the end of a clock.
+	confirmed struct {
+		end       elapsed
+		revisions map[string]int64
+		err       error
+	}
 	timer struct {
 		clock  uint64
 		cancel context.CancelFunc
 	}
+	// batch is a write: keys and their values, and hosts whose exports are to go.
+	batch struct {
+		keys   map[string]string
+		forget map[string]bool
+	}
 	// wrote is the end of a write; where it failed, batch is still to be written.
 	wrote struct {
-		batch map[string]string
-		err   error
+		batch   batch
+		deleted int64 // exports
+		err     error
 	}
 	watchEnded struct{ err error }
 	retryWatch struct{}
 	retryWrite struct{}
+	lookAgain  struct{}
 )
 
 func (a *convergeActor) Receive(ctx actor.Context) {
@@ -92,7 +116,7 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 	case *actor.Started:
 		a.work = worker.New(ctx)
 		a.clock = newClock()
-		a.timers, a.pending, a.told = map[string]timer{}, map[string]string{}, map[string]bool{}
+		a.timers, a.pending, a.told, a.doomed = map[string]timer{}, newBatch(), map[string]bool{}, map[string]bool{}
 		a.watch()
 		return
 	case *actor.Restarting, *actor.Stopping:
@@ -124,16 +148,23 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 		a.clock.attach(m.Host, 0)
 		a.look(m.Host)
 	case quiet.Change:
-		if a.clock.say(m.Host, m.Quiet) {
+		if a.clock.say(m.Host, m.Quiet, m.Revision) {
 			a.look(m.Host)
 			ctx.Send(ctx.Parent(), messages.QuietChanged{Host: m.Host, Quiet: m.Quiet})
 		}
 	case messages.ReportQuiet:
+		a.clock.report(m.Host, m.Quiet)
+		a.look(m.Host)
 		a.put(keys.Quiet(a.cfg.Run, m.Host), fmt.Sprint(m.Quiet))
 	case messages.ReportState:
 		a.put(keys.State(a.cfg.Run, m.Host), m.State)
+	case messages.ForgetHost:
+		a.doomed[m.Host], a.pending.forget[m.Host] = true, true
+		a.write()
 	case elapsed:
-		a.elapsed(ctx, m)
+		a.elapsed(m)
+	case confirmed:
+		a.confirmed(ctx, m)
 	case wrote:
 		a.wrote(m)
 	case retryWrite:
@@ -144,6 +175,8 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 		a.work.After(retryStore, retryWatch{})
 	case retryWatch:
 		a.watch()
+	case lookAgain:
+		a.lookAtAll()
 	case error:
 		panic(restart.FaultOf(m))
 	}
@@ -208,17 +241,48 @@ func (a *convergeActor) stop(who string) {
 	}
 }
 
-// elapsed is the end of a clock. One that was stopped when its message was on the way already is no end.
-func (a *convergeActor) elapsed(ctx actor.Context, m elapsed) {
-	who := m.host
-	if a.timers[who].clock != m.clock {
+// elapsed is the end of a clock. One that was stopped when its message was on the way already is no end. Nothing that
+// matters was heard while it ran; now the etcd is asked whether there was nothing to hear.
+func (a *convergeActor) elapsed(end elapsed) {
+	if a.timers[end.host].clock != end.clock {
+		return
+	}
+	a.work.Go(func(ctx context.Context) any {
+		revisions, err := a.cfg.Store.Revisions(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		return confirmed{end, revisions, err}
+	})
+}
+
+// confirmed is the end of a clock, or the beginning of the next one: while the etcd could not be asked, hosts could not
+// say anything either, and while something is to be deleted, the others don't know yet that it goes.
+func (a *convergeActor) confirmed(ctx actor.Context, m confirmed) {
+	who := m.end.host
+	if a.timers[who].clock != m.end.clock {
+		return
+	}
+	hosts := []string{who}
+	if who == "" {
+		hosts = a.clock.hosts()
+	}
+	switch {
+	case m.err != nil:
+		a.cfg.Logger.Warn("whether all is quiet can't be confirmed; the time begins anew", "error", m.err)
+		a.stop(who)
+		a.work.After(retryStore, lookAgain{})
+		return
+	case len(a.doomed) > 0:
+		a.stop(who) // what follows the deletion looks again
+		return
+	case !a.clock.current(hosts, m.revisions):
+		a.work.After(retryConfirm, m.end)
 		return
 	}
 	a.stop(who)
 	a.told[who] = true
-	hosts := []string{who}
 	if who == "" {
-		hosts = a.clock.hosts()
 		ctx.Send(ctx.Parent(), messages.GroupConverged{Members: len(hosts), For: a.cfg.Timeout})
 	} else {
 		ctx.Send(ctx.Parent(), messages.HostConverged{Host: who, For: a.cfg.Timeout})
@@ -230,29 +294,60 @@ func (a *convergeActor) elapsed(ctx actor.Context, m elapsed) {
 
 // put queues a key. Later values of the same key replace earlier ones that are not written yet.
 func (a *convergeActor) put(key, value string) {
-	a.pending[key] = value
+	a.pending.keys[key] = value
 	a.write()
 }
 
+func newBatch() batch { return batch{keys: map[string]string{}, forget: map[string]bool{}} }
+
 func (a *convergeActor) write() {
-	if a.writing || len(a.pending) == 0 {
+	if a.writing || len(a.pending.keys)+len(a.pending.forget) == 0 {
 		return
 	}
-	batch := a.pending
-	a.pending, a.writing = map[string]string{}, true
+	next := a.pending
+	a.pending, a.writing = newBatch(), true
 	a.work.Go(func(ctx context.Context) any {
-		return wrote{batch, a.cfg.Store.Put(ctx, batch)}
+		done := wrote{batch: next, err: a.cfg.Store.Put(ctx, next.keys)}
+		for host := range next.forget {
+			n, err := a.cfg.Store.DeletePrefix(ctx, keys.Exports(a.cfg.Run, host))
+			done.deleted += n
+			done.err = errors.Join(done.err, err)
+		}
+		return done
 	})
 }
 
 func (a *convergeActor) wrote(m wrote) {
 	a.writing = false
+	if m.err != nil {
+		maps.Copy(m.batch.keys, a.pending.keys) // newer values win
+		maps.Copy(m.batch.forget, a.pending.forget)
+		a.pending = m.batch
+		a.cfg.Logger.Warn("writing the run's keys failed; it is tried again", "error", m.err)
+		a.work.After(retryStore, retryWrite{})
+	}
+	if m.err == nil {
+		for host := range m.batch.forget {
+			delete(a.doomed, host)
+		}
+	}
+	if len(m.batch.forget) > 0 {
+		if m.deleted > 0 {
+			// What others may have used is gone, and they still have to say that they have something to do.
+			for who := range a.timers {
+				a.stop(who)
+			}
+		}
+		a.lookAtAll()
+	}
 	if m.err == nil {
 		a.write()
-		return
 	}
-	maps.Copy(m.batch, a.pending) // newer values win
-	a.pending = m.batch
-	a.cfg.Logger.Warn("writing the hosts' states failed; it is tried again", "error", m.err)
-	a.work.After(retryStore, retryWrite{})
+}
+
+// lookAtAll starts the clocks that should run and don't.
+func (a *convergeActor) lookAtAll() {
+	for _, host := range a.clock.hosts() {
+		a.look(host)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -33,6 +34,7 @@ type fakeStore struct {
 	broken  chan error // of the watch there is
 	watches int
 	written map[string]string
+	exports map[string]bool
 	putErr  error
 	putFunc func()
 }
@@ -54,6 +56,9 @@ func (s *fakeStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
 	}
 }
 
+// Revisions: in memory nothing is late.
+func (s *fakeStore) Revisions(context.Context) (map[string]int64, error) { return nil, nil }
+
 func (s *fakeStore) Put(_ context.Context, values map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,6 +76,21 @@ func (s *fakeStore) at(key string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.written[key]
+}
+
+func (s *fakeStore) DeletePrefix(_ context.Context, prefix string) (n int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.putErr != nil {
+		return 0, s.putErr
+	}
+	for key := range s.exports {
+		if strings.HasPrefix(key, prefix) {
+			delete(s.exports, key)
+			n++
+		}
+	}
+	return n, nil
 }
 
 // set is what a host says.

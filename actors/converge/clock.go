@@ -5,14 +5,30 @@ import "slices"
 // clock is the pure half of the actor: who is a member, who is quiet, who is attached. A member counts as settled
 // when it is quiet and attached: a lease may claim "quiet" for seconds after its host died.
 type clock struct {
-	members map[string]uint64 // the epoch of the connection that holds the session; 0: none does
-	quiet   map[string]bool   // what was last said, of hosts that are no members too: they may become ones
+	members   map[string]uint64 // the epoch of the connection that holds the session; 0: none does
+	quiet     map[string]bool   // what was last said, of hosts that are no members too: they may become ones
+	revisions map[string]int64  // of the keys in which that was said
+	busy      map[string]bool   // who told us directly, not in a key, that it is not quiet
 }
 
-func newClock() clock { return clock{members: map[string]uint64{}, quiet: map[string]bool{}} }
+func newClock() clock {
+	return clock{members: map[string]uint64{}, quiet: map[string]bool{}, revisions: map[string]int64{}, busy: map[string]bool{}}
+}
 
 // settledAt reports whether a host is a member that is settled.
-func (c *clock) settledAt(host string) bool { return c.members[host] != 0 && c.quiet[host] }
+func (c *clock) settledAt(host string) bool {
+	return c.members[host] != 0 && c.quiet[host] && !c.busy[host]
+}
+
+// report notes what a host told directly. That it is quiet counts once its key says so, too; that it isn't counts at
+// once, since the key may be written late, or only when that has passed again.
+func (c *clock) report(host string, quiet bool) {
+	if quiet {
+		delete(c.busy, host)
+	} else {
+		c.busy[host] = true
+	}
+}
 
 // join makes a host a member; false means that it was one.
 func (c *clock) join(host string) bool {
@@ -30,10 +46,10 @@ func (c *clock) attach(host string, epoch uint64) {
 	}
 }
 
-// say notes what a host says; false means that it is no news.
-func (c *clock) say(host string, quiet bool) bool {
+// say notes what a host says, and in which revision; false means that it is no news.
+func (c *clock) say(host string, quiet bool, revision int64) bool {
 	was, known := c.quiet[host]
-	c.quiet[host] = quiet
+	c.quiet[host], c.revisions[host] = quiet, revision
 	return !known || was != quiet
 }
 
@@ -61,4 +77,14 @@ func (c *clock) hosts() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// current reports whether what these hosts said is what the etcd has.
+func (c *clock) current(hosts []string, revisions map[string]int64) bool {
+	for _, host := range hosts {
+		if c.revisions[host] != revisions[host] {
+			return false
+		}
+	}
+	return true
 }

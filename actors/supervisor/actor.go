@@ -94,18 +94,20 @@ type supervisor struct {
 
 // host is what the supervisor knows of one host.
 type host struct {
-	name    string
-	pid     *actor.PID // nil until admitted
-	tracker *restart.Tracker
-	epoch   uint64
-	attempt int
-	began   time.Time
-	carry   messages.Carry
-	state   string
-	stop    messages.StopLevel
-	finish  messages.FinishReason
-	ended   bool // PayloadEnded was published
-	done    bool
+	name      string
+	pid       *actor.PID // nil until admitted
+	tracker   *restart.Tracker
+	epoch     uint64
+	attempt   int
+	began     time.Time
+	carry     messages.Carry
+	state     string
+	stop      messages.StopLevel
+	finish    messages.FinishReason
+	ended     bool                  // PayloadEnded was published
+	forgotten bool                  // the converge actor was told to forget it
+	quiet     *messages.ReportQuiet // what was last reported, of payloads that don't speak etcd; nil = nothing
+	done      bool
 }
 
 type (
@@ -192,7 +194,10 @@ func (s *supervisor) Receive(ctx actor.Context) {
 	case messages.QuietChanged:
 		s.cfg.Observe(messages.QuietReported{At: time.Now(), Host: m.Host, Quiet: m.Quiet})
 	case messages.ReportQuiet:
-		s.tellConverge(m)
+		if h := s.hosts[m.Host]; h != nil && !h.done {
+			h.quiet = &m
+			s.tellConverge(m)
+		}
 	case messages.Event:
 		s.event(m)
 	}
@@ -227,13 +232,18 @@ func (s *supervisor) event(event messages.Event) {
 	case messages.PayloadStarted:
 		h.tracker.Well(time.Now())
 		// A host that was given up by the others for a while is one of them again.
-		s.tellConverge(messages.JoinGroup{Host: m.Host})
-		s.tellConverge(messages.HostAttached{Host: m.Host, Epoch: m.Epoch})
+		if !h.forgotten {
+			s.tellConverge(messages.JoinGroup{Host: m.Host})
+			s.tellConverge(messages.HostAttached{Host: m.Host, Epoch: m.Epoch})
+		}
 	case messages.PayloadEnded:
 		if h.ended {
 			return // a shim repeats it to whoever attaches
 		}
 		h.ended = true
+		if !m.Exit.OK() && h.stop == messages.StopNone {
+			s.forget(h)
+		}
 	}
 	s.cfg.Observe(event)
 }
@@ -362,8 +372,13 @@ func (s *supervisor) convergeFailed(self actor.Supervisor, child *actor.PID, f *
 	s.cfg.Logger.Error("the converge actor failed and is restarted", "error", f)
 	self.RestartChildren(child)
 	for _, h := range s.hosts {
-		if !h.done {
+		if h.forgotten {
+			s.root.Send(child, messages.ForgetHost{Host: h.name})
+		} else if !h.done {
 			s.root.Send(child, messages.JoinGroup{Host: h.name})
+			if h.quiet != nil {
+				s.root.Send(child, *h.quiet)
+			}
 			if h.state == runningState {
 				s.root.Send(child, messages.HostAttached{Host: h.name, Epoch: h.epoch})
 			}

@@ -18,10 +18,11 @@ import (
 
 // quietStore is the run's quiet keys in memory.
 type quietStore struct {
-	mu     sync.Mutex
-	values map[string]bool
-	emit   func(quiet.Change)
-	before func()
+	mu      sync.Mutex
+	values  map[string]bool
+	emit    func(quiet.Change)
+	before  func()
+	deleted []string // prefixes
 }
 
 func (s *quietStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
@@ -40,6 +41,9 @@ func (s *quietStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
 	return ctx.Err()
 }
 
+// Revisions: in memory nothing is late.
+func (s *quietStore) Revisions(context.Context) (map[string]int64, error) { return nil, nil }
+
 func (s *quietStore) Put(_ context.Context, values map[string]string) error {
 	s.mu.Lock()
 	before := s.before
@@ -53,6 +57,13 @@ func (s *quietStore) Put(_ context.Context, values map[string]string) error {
 		}
 	}
 	return nil
+}
+
+func (s *quietStore) DeletePrefix(_ context.Context, prefix string) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deleted = append(s.deleted, prefix)
+	return 0, nil
 }
 
 func (s *quietStore) set(host string, q bool) {

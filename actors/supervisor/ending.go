@@ -151,7 +151,27 @@ func (s *supervisor) conclude(h *host, r messages.Result) {
 	s.dropPermits(h.name)
 	s.tellConverge(messages.LeaveGroup{Host: h.name})
 	s.tellConverge(messages.ReportState{Host: h.name, State: r.Outcome.String()})
+	if s.mustForget(r.Outcome) {
+		s.forget(h)
+	}
 	s.cfg.Observe(messages.HostFinished{At: time.Now(), Result: r})
+}
+
+// mustForget says whether what a host exported is to go at its end. What one left that ended well stays for the
+// others; a host that was taken over is not ours any more; and at the end of the run nobody is left to be misled.
+func (s *supervisor) mustForget(o messages.Outcome) bool {
+	return o != messages.OutcomeSucceeded && o != messages.OutcomeTakenOver && s.stop == messages.StopNone && s.finish == messages.FinishNone
+}
+
+// forget takes a host whose payload is dead, or given up, out of the group, with what it exported. A host that is only
+// out of reach keeps that: its lease decides.
+func (s *supervisor) forget(h *host) {
+	if h.forgotten {
+		return
+	}
+	h.forgotten = true
+	s.tellConverge(messages.LeaveGroup{Host: h.name})
+	s.tellConverge(messages.ForgetHost{Host: h.name})
 }
 
 // bare is a fault without what stands beside it wherever it is shown: its host and its remedy.

@@ -1,5 +1,6 @@
-// Package quiet reads and writes, from the initiator's side, the keys in which hosts say whether they have something
-// to do. It decides nothing; the converge actor does.
+// Package quiet is the initiator's side of a run's keys: it reads those in which hosts say whether they have something
+// to do, writes what the initiator says of them, and removes what a host leaves. It decides nothing; the converge actor
+// does.
 package quiet
 
 import (
@@ -16,8 +17,8 @@ import (
 )
 
 const (
-	// writeLimit bounds one transaction.
-	writeLimit = 10 * time.Second
+	// askLimit bounds one request; etcd's client would wait for ever for one that can't be reached.
+	askLimit = 10 * time.Second
 	// perWrite is how many keys go into one transaction: etcd's own default limit is 128 operations (--max-txn-ops).
 	perWrite = 100
 )
@@ -26,6 +27,8 @@ const (
 type Change struct {
 	Host  string
 	Quiet bool
+	// Revision is that of the key's last change, see Store.Revisions; 0 where the key was found to be gone.
+	Revision int64
 }
 
 // Store is the keys of one run in one etcd. The client is the caller's, who closes it.
@@ -61,7 +64,7 @@ func (s Store) follow(ctx context.Context, known map[string]bool, emit func(Chan
 		if host, ok := keys.HostOfQuiet(s.Run, string(kv.Key)); ok {
 			listed[host] = true
 			known[host] = true
-			emit(Change{host, string(kv.Value) == "true"})
+			emit(Change{host, string(kv.Value) == "true", kv.ModRevision})
 		}
 	}
 	for host := range known {
@@ -80,7 +83,7 @@ func (s Store) follow(ctx context.Context, known map[string]bool, emit func(Chan
 				continue
 			}
 			known[host] = true
-			emit(Change{host, event.Type == clientv3.EventTypePut && string(event.Kv.Value) == "true"})
+			emit(Change{host, event.Type == clientv3.EventTypePut && string(event.Kv.Value) == "true", event.Kv.ModRevision})
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -89,9 +92,29 @@ func (s Store) follow(ctx context.Context, known map[string]bool, emit func(Chan
 	return fmt.Errorf("watch %s: ended by the server", prefix)
 }
 
+// Revisions returns for each host that has a quiet key the revision of its last change, as the whole cluster sees it at
+// this moment (a linearizable read). It fails where the cluster can't be reached or has no leader. A watch alone can't tell:
+// while its connection is away, etcd's client makes it wait in silence.
+func (s Store) Revisions(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), askLimit)
+	defer cancel()
+	prefix := keys.QuietPrefix(s.Run)
+	list, err := s.Client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", prefix, err)
+	}
+	revisions := make(map[string]int64, len(list.Kvs))
+	for _, kv := range list.Kvs {
+		if host, ok := keys.HostOfQuiet(s.Run, string(kv.Key)); ok {
+			revisions[host] = kv.ModRevision
+		}
+	}
+	return revisions, nil
+}
+
 // Put writes keys in as few transactions as etcd allows; an empty value deletes a key.
 func (s Store) Put(ctx context.Context, values map[string]string) error {
-	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	ops := make([]clientv3.Op, 0, len(values))
 	for key, value := range values {
@@ -107,4 +130,15 @@ func (s Store) Put(ctx context.Context, values map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// DeletePrefix deletes all keys that begin with a prefix and returns how many there were.
+func (s Store) DeletePrefix(ctx context.Context, prefix string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	answer, err := s.Client.Delete(ctx, prefix, clientv3.WithPrefix())
+	if err != nil {
+		return 0, fmt.Errorf("delete %s: %w", prefix, err)
+	}
+	return answer.Deleted, nil
 }

@@ -56,7 +56,7 @@ func expect(t *testing.T, changes <-chan Change, want ...Change) {
 	for _, w := range want {
 		select {
 		case got := <-changes:
-			if got != w {
+			if got.Host != w.Host || got.Quiet != w.Quiet {
 				t.Fatalf("got %+v, want %+v", got, w)
 			}
 		case <-time.After(20 * time.Second):
@@ -80,11 +80,11 @@ func TestListAndFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	changes, stop := watch(t, s)
-	expect(t, changes, Change{"a", true}, Change{"b", false})
+	expect(t, changes, Change{Host: "a", Quiet: true}, Change{Host: "b", Quiet: false})
 	put(t, s, "b", "true")
-	expect(t, changes, Change{"b", true})
+	expect(t, changes, Change{Host: "b", Quiet: true})
 	put(t, s, "b", "") // deleted
-	expect(t, changes, Change{"b", false})
+	expect(t, changes, Change{Host: "b", Quiet: false})
 	if err := stop(); err == nil {
 		t.Error("a watch that was ended by its context says nothing")
 	}
@@ -103,11 +103,11 @@ func TestTheEndOfALeaseIsNotQuiet(t *testing.T) {
 	if _, err := s.Client.Put(t.Context(), keys.Quiet(run, "a"), "true", clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, changes, Change{"a", true})
+	expect(t, changes, Change{Host: "a", Quiet: true})
 	if _, err := s.Client.Revoke(t.Context(), lease.ID); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, changes, Change{"a", false})
+	expect(t, changes, Change{Host: "a", Quiet: false})
 }
 
 // What a compaction hides from a watch is found by listing again, a key that is gone too.
@@ -120,7 +120,7 @@ func TestCompaction(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.follow(ctx, known, func(c Change) { changes <- c }) }()
-	expect(t, changes, Change{"a", true}, Change{"b", true}, Change{"gone", false})
+	expect(t, changes, Change{Host: "a", Quiet: true}, Change{Host: "b", Quiet: true}, Change{Host: "gone", Quiet: false})
 	cancel()
 	<-ended
 	if known["gone"] || !known["a"] {
@@ -153,9 +153,9 @@ func TestCompactionBetweenListAndWatch(t *testing.T) {
 		changes <- c
 	}
 	go func() { ended <- s.Watch(ctx, emit) }()
-	expect(t, changes, Change{"a", true}, Change{"b", true}, Change{"a", false}, Change{"c", true}, Change{"b", false})
+	expect(t, changes, Change{Host: "a", Quiet: true}, Change{Host: "b", Quiet: true}, Change{Host: "a", Quiet: false}, Change{Host: "c", Quiet: true}, Change{Host: "b", Quiet: false})
 	put(t, s, "c", "false")
-	expect(t, changes, Change{"c", false})
+	expect(t, changes, Change{Host: "c", Quiet: false})
 	cancel()
 	<-ended
 }
