@@ -35,8 +35,12 @@ type fakeStore struct {
 	watches int
 	written map[string]string
 	exports map[string]bool
-	putErr  error
-	putFunc func()
+	// revisions are what the etcd has; the watch tells revision 0.
+	revisions map[string]int64
+	revErr    error
+	asked     int // for revisions
+	putErr    error
+	putFunc   func()
 }
 
 func (s *fakeStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
@@ -50,14 +54,21 @@ func (s *fakeStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
 	}
 	select {
 	case err := <-broken:
+		s.mu.Lock()
+		s.emit = nil
+		s.mu.Unlock()
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// Revisions: in memory nothing is late.
-func (s *fakeStore) Revisions(context.Context) (map[string]int64, error) { return nil, nil }
+func (s *fakeStore) Revisions(context.Context) (map[string]int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	return maps.Clone(s.revisions), s.revErr
+}
 
 func (s *fakeStore) Put(_ context.Context, values map[string]string) error {
 	s.mu.Lock()
@@ -99,7 +110,9 @@ func (s *fakeStore) set(host string, q bool) {
 	s.values[host] = q
 	emit := s.emit
 	s.mu.Unlock()
-	emit(quiet.Change{Host: host, Quiet: q})
+	if emit != nil { // else nobody watches
+		emit(quiet.Change{Host: host, Quiet: q})
+	}
 }
 
 // parent stands for the supervisor.
