@@ -63,6 +63,9 @@ const (
 	// retryStore is how long to wait after the store failed. etcd's client retries by itself; this is for what it gives
 	// up on.
 	retryStore = time.Second
+	// confirmLimit is how long the etcd may take to confirm. Its client makes a question wait while the connection is away,
+	// and a longer answer would hide that it was.
+	confirmLimit = time.Second
 	// retryConfirm is how long to wait for a change that is there and was not heard of yet.
 	retryConfirm = 100 * time.Millisecond
 )
@@ -76,6 +79,7 @@ type convergeActor struct {
 	pending batch            // to be written
 	writing bool             // one write at a time, so that they stay in order
 	doomed  map[string]bool  // hosts whose exports are to go, and may still be there
+	away    bool             // the etcd could not be asked; until it can, no clock runs
 	told    map[string]bool  // who was told already; convergence is said once
 }
 
@@ -108,7 +112,9 @@ type (
 	watchEnded struct{ err error }
 	retryWatch struct{}
 	retryWrite struct{}
-	lookAgain  struct{}
+	askAgain   struct{}
+	// answered tells whether the etcd could be asked again.
+	answered struct{ err error }
 )
 
 func (a *convergeActor) Receive(ctx actor.Context) {
@@ -175,7 +181,17 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 		a.work.After(retryStore, retryWatch{})
 	case retryWatch:
 		a.watch()
-	case lookAgain:
+	case askAgain:
+		a.work.Go(func(ctx context.Context) any {
+			_, err := a.revisions(ctx)
+			return answered{err}
+		})
+	case answered:
+		if m.err != nil {
+			a.work.After(retryStore, askAgain{})
+			return
+		}
+		a.away = false
 		a.lookAtAll()
 	case error:
 		panic(restart.FaultOf(m))
@@ -197,9 +213,7 @@ func (a *convergeActor) watch() {
 // begins with a list.
 func (a *convergeActor) unsure() {
 	clear(a.clock.quiet)
-	for who := range a.timers {
-		a.stop(who)
-	}
+	a.stopAll()
 }
 
 // look starts or stops the clock that the host's change is about.
@@ -241,6 +255,12 @@ func (a *convergeActor) stop(who string) {
 	}
 }
 
+func (a *convergeActor) stopAll() {
+	for who := range a.timers {
+		a.stop(who)
+	}
+}
+
 // elapsed is the end of a clock. One that was stopped when its message was on the way already is no end. Nothing that
 // matters was heard while it ran; now the etcd is asked whether there was nothing to hear.
 func (a *convergeActor) elapsed(end elapsed) {
@@ -248,12 +268,15 @@ func (a *convergeActor) elapsed(end elapsed) {
 		return
 	}
 	a.work.Go(func(ctx context.Context) any {
-		revisions, err := a.cfg.Store.Revisions(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
+		revisions, err := a.revisions(ctx)
 		return confirmed{end, revisions, err}
 	})
+}
+
+func (a *convergeActor) revisions(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, confirmLimit)
+	defer cancel()
+	return a.cfg.Store.Revisions(ctx)
 }
 
 // confirmed is the end of a clock, or the beginning of the next one: while the etcd could not be asked, hosts could not
@@ -269,9 +292,10 @@ func (a *convergeActor) confirmed(ctx actor.Context, m confirmed) {
 	}
 	switch {
 	case m.err != nil:
-		a.cfg.Logger.Warn("whether all is quiet can't be confirmed; the time begins anew", "error", m.err)
-		a.stop(who)
-		a.work.After(retryStore, lookAgain{})
+		a.cfg.Logger.Warn("whether all is quiet can't be confirmed; the time begins anew once it can", "error", m.err)
+		a.away = true
+		a.stopAll()
+		a.work.After(retryStore, askAgain{})
 		return
 	case len(a.doomed) > 0:
 		a.stop(who) // what follows the deletion looks again
@@ -334,9 +358,7 @@ func (a *convergeActor) wrote(m wrote) {
 	if len(m.batch.forget) > 0 {
 		if m.deleted > 0 {
 			// What others may have used is gone, and they still have to say that they have something to do.
-			for who := range a.timers {
-				a.stop(who)
-			}
+			a.stopAll()
 		}
 		a.lookAtAll()
 	}
