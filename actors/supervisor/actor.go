@@ -106,6 +106,7 @@ type host struct {
 	finish    messages.FinishReason
 	ended     bool                  // PayloadEnded was published
 	forgotten bool                  // the converge actor was told to forget it
+	failed    *messages.Exit        // the payload ended badly, and nobody had asked it to end
 	quiet     *messages.ReportQuiet // what was last reported, of payloads that don't speak etcd; nil = nothing
 	done      bool
 }
@@ -232,7 +233,7 @@ func (s *supervisor) event(event messages.Event) {
 	case messages.PayloadStarted:
 		h.tracker.Well(time.Now())
 		// A host that was given up by the others for a while is one of them again.
-		if !h.forgotten {
+		if !h.forgotten { // else its session was only found again
 			s.tellConverge(messages.JoinGroup{Host: m.Host})
 			s.tellConverge(messages.HostAttached{Host: m.Host, Epoch: m.Epoch})
 		}
@@ -242,6 +243,7 @@ func (s *supervisor) event(event messages.Event) {
 		}
 		h.ended = true
 		if !m.Exit.OK() && h.stop == messages.StopNone {
+			h.failed = &m.Exit
 			s.forget(h)
 		}
 	}

@@ -18,11 +18,12 @@ import (
 
 // quietStore is the run's quiet keys in memory.
 type quietStore struct {
-	mu      sync.Mutex
-	values  map[string]bool
-	emit    func(quiet.Change)
-	before  func()
-	deleted []string // prefixes
+	mu       sync.Mutex
+	values   map[string]bool
+	emit     func(quiet.Change)
+	before   func()
+	deleted  []string // prefixes
+	deleting func()   // before
 }
 
 func (s *quietStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
@@ -62,6 +63,9 @@ func (s *quietStore) Put(_ context.Context, values map[string]string) error {
 func (s *quietStore) DeletePrefix(_ context.Context, prefix string) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.deleting != nil {
+		s.deleting()
+	}
 	s.deleted = append(s.deleted, prefix)
 	return 0, nil
 }

@@ -139,6 +139,10 @@ func (s *supervisor) conclude(h *host, r messages.Result) {
 	if s.blind != nil && r.Outcome == messages.OutcomeCanceled {
 		r.Outcome, r.Fault = messages.OutcomeFailed, s.blind
 	}
+	if h.failed != nil && (r.Outcome == messages.OutcomeSucceeded || r.Outcome == messages.OutcomeCanceled) {
+		// What the others reached, or what was asked for, later than that doesn't change it.
+		r.Outcome, r.Exit, r.Converged = messages.OutcomePayloadFailed, h.failed, false
+	}
 	r.Host, r.Attempts = h.name, h.attempt
 	if !h.began.IsZero() {
 		r.Took = time.Since(h.began)
