@@ -69,8 +69,8 @@ func (r *running) mgmtGateway() *gateway.Mgmt {
 const maxSocketPath = 103
 
 // deploy puts the code into the run's etcd. mgmt reaches the gateway over a socket in the run's own directory, which
-// works for every etcd: with TLS of an external one mgmt's deploy has no flags for. Where the run is stopped
-// meanwhile it is nothing to report: no host is begun then.
+// works for every etcd: for an external one with TLS mgmt's deploy has no flags. A run that is stopped meanwhile has
+// nothing to report of it: its hosts are stopped before they begin.
 func (r *running) deploy(outer context.Context) (err error) {
 	m := r.fleet.opts.Payload.Mgmt
 	if m == nil {

@@ -40,7 +40,7 @@ func Deploy(ctx context.Context, d Deployment) error {
 	const op = "deploy"
 	limited, cancel := context.WithTimeout(ctx, deployLimit)
 	defer cancel()
-	cmd := exec.CommandContext(limited, d.Binary, deployArgs(d.Code, d.Seeds, d.Noop)...) //nolint:gosec // the user's own program
+	cmd := exec.CommandContext(limited, d.Binary, deployArgs(d.Code, d.Seeds, d.Noop)...)
 	// A ^C at the terminal is for us; whether mgmt is to end is ours to say.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }

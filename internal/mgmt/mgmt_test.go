@@ -102,7 +102,7 @@ func FuzzPlatform(f *testing.F) {
 }
 
 // deploy runs Deploy with a shell script in the place of mgmt and returns the log.
-func deploy(t *testing.T, ctx context.Context, script string, mode os.FileMode) (string, error) { //nolint:revive // t first
+func deploy(t *testing.T, ctx context.Context, script string, mode os.FileMode) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	var log bytes.Buffer

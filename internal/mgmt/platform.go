@@ -3,6 +3,7 @@ package mgmt
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -39,7 +40,7 @@ func PlatformOf(path string) (Platform, error) {
 
 func platformOf(r io.ReaderAt) (Platform, error) {
 	magic := make([]byte, len(elf.ELFMAG))
-	if _, err := r.ReadAt(magic, 0); err != nil && err != io.EOF { //nolint:errorlint // io.ReaderAt returns it as it is
+	if _, err := r.ReadAt(magic, 0); err != nil && !errors.Is(err, io.EOF) {
 		return Platform{}, err
 	}
 	if !bytes.Equal(magic, []byte(elf.ELFMAG)) {

@@ -50,7 +50,7 @@ func deployMain(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // what it was for is done
+	defer client.Close() // what it was for is done
 	kv := namespace.NewKV(client.KV, root)
 	old, err := kv.Get(ctx, "/deploy/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {

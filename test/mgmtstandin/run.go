@@ -48,7 +48,7 @@ func runMain(ctx context.Context, args []string) error {
 	if h.client, err = connect(values["--seeds="]); err != nil {
 		return err
 	}
-	defer h.client.Close() //nolint:errcheck // at the end there is nobody to tell
+	defer h.client.Close() // at the end there is nobody to tell
 	err = h.run(ctx)
 	if ctx.Err() != nil {
 		fmt.Println("interrupted")
@@ -62,7 +62,7 @@ func (h *host) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("session: %w", err)
 	}
-	defer session.Close() //nolint:errcheck // the lease ends by itself
+	defer session.Close() // the lease ends by itself
 	h.lease = session.Lease()
 	if err := h.syncMembers(ctx); err != nil {
 		return err
