@@ -22,7 +22,16 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// protoactor counts dead letters in a goroutine that lives for a second.
+		goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"),
+		// The members of the etcd cluster of TestLeaderLoss talk HTTP to each other, and a stopped one may leave connections
+		// open. Nothing of ours speaks HTTP/1 here.
+		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+	)
+}
 
 const run = "run12345"
 
@@ -119,6 +128,7 @@ func (s *fakeStore) set(host string, q bool) {
 type parent struct {
 	props    *actor.Props
 	child    *actor.PID
+	begun    chan struct{} // closed when child is there; nil where nobody waits
 	mu       sync.Mutex
 	heard    []any
 	at       []time.Time
@@ -129,6 +139,9 @@ func (p *parent) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		p.child = ctx.Spawn(p.props)
+		if p.begun != nil {
+			close(p.begun)
+		}
 	case messages.GroupConverged, messages.HostConverged, messages.QuietChanged:
 		p.mu.Lock()
 		defer p.mu.Unlock()

@@ -17,6 +17,12 @@ func (s *fakeStore) change(do func()) {
 	do()
 }
 
+func (s *fakeStore) exported() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.exports)
+}
+
 // A host that tells directly that it is busy is believed at once, however short that was and whenever its key is written.
 func TestReportsCountAtOnce(t *testing.T) {
 	for name, reports := range map[string][]bool{"a moment": {false, true}, "twice": {false, false, true, true}} {
@@ -99,7 +105,7 @@ func TestForgetHost(t *testing.T) {
 		"deleted late": {func(r *rig) { r.store.exports[export] = true; r.store.putErr = errors.New("no leader") }, func(r *rig) {
 			r.expectNone(time.Minute)
 			r.store.change(func() { r.store.putErr = nil })
-			for len(r.store.exports) > 1 {
+			for r.store.exported() > 1 {
 				time.Sleep(time.Millisecond)
 				synctest.Wait()
 			}
@@ -118,7 +124,7 @@ func TestForgetHost(t *testing.T) {
 					c.do(r)
 				}
 				r.expectAfter(c.left, 2)
-				if len(r.store.exports) != 1 || !r.store.exports[other] {
+				if r.store.exported() != 1 || !r.store.exports[other] {
 					t.Errorf("left: %v", r.store.exports)
 				}
 			})

@@ -189,10 +189,9 @@ func newLive(t *testing.T, m *member, timeout time.Duration) *live {
 	l.parent = &parent{props: converge.Props(converge.Config{
 		Run: run, Timeout: timeout, Store: quiet.Store{Client: l.client, Run: run}, Logger: logger,
 	})}
-	pid := l.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return l.parent }, actor.WithOnInit(func(actor.Context) {})))
-	l.until("the actor runs", func() bool {
-		return l.system.Root.RequestFuture(pid, "ping", time.Second) != nil && l.parent.child != nil
-	})
+	l.parent.begun = make(chan struct{})
+	pid := l.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return l.parent }))
+	<-l.parent.begun
 	t.Cleanup(func() {
 		if err := l.system.Root.StopFuture(pid).Wait(); err != nil {
 			t.Error(err)
@@ -360,7 +359,7 @@ func TestEtcdRestartWithALostLease(t *testing.T) {
 // Two of three members are gone: the third has the keys, and a watch that would stay open and say nothing.
 func TestLeaderLoss(t *testing.T) {
 	t.Parallel()
-	const timeout = time.Second
+	const timeout = 2 * time.Second
 	peers := map[string]url.URL{}
 	for i := range 3 {
 		peers[fmt.Sprintf("m%d", i)] = url.URL{Scheme: "http", Host: freePort(t)}
@@ -375,9 +374,11 @@ func TestLeaderLoss(t *testing.T) {
 	}
 	l := newLive(t, cluster[0], timeout)
 	l.settle("a", "b")
+	cluster[1].etcd.Server.HardStop() // both at once; the rest of a stop takes longer than the clock
+	cluster[2].etcd.Server.HardStop()
+	l.none(2 * timeout)
 	cluster[1].stop()
 	cluster[2].stop()
-	l.none(3 * timeout)
 	back := time.Now()
 	cluster[1].start()
 	cluster[2].start()

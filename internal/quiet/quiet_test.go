@@ -194,3 +194,47 @@ func TestPutManyKeys(t *testing.T) {
 		t.Error("a write with a context that ended succeeds")
 	}
 }
+
+// What the watch told and what the etcd has is the same once everything was told: also for keys that are gone.
+func TestRevisions(t *testing.T) {
+	s := newStore(t)
+	changes, _ := watch(t, s)
+	last := map[string]int64{}
+	for _, c := range []struct{ host, value string }{{"a", "true"}, {"b", "true"}, {"a", "false"}, {"b", ""}, {"a", "false"}} {
+		put(t, s, c.host, c.value)
+		told := <-changes
+		if told.Host != c.host || told.Quiet != (c.value == "true") || told.Revision <= last[c.host] {
+			t.Errorf("%+v after %v", told, last)
+		}
+		last[c.host] = told.Revision
+	}
+	got, err := s.Revisions(t.Context())
+	if err != nil || len(got) != 1 || got["a"] != last["a"] {
+		t.Errorf("%v, %v; the watch told %v", got, err, last)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Revisions(ctx); err == nil {
+		t.Error("a question with a context that ended is answered")
+	}
+}
+
+func TestDeletePrefix(t *testing.T) {
+	s := newStore(t)
+	all := map[string]string{keys.Exports(run, "ab") + "file/motd": "x", keys.State(run, "a"): "x"}
+	for i := range 300 {
+		all[fmt.Sprintf("%sfile/f%d", keys.Exports(run, "a"), i)] = "x"
+	}
+	if err := s.Put(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int64{300, 0} {
+		if n, err := s.DeletePrefix(t.Context(), keys.Exports(run, "a")); err != nil || n != want {
+			t.Errorf("deleted %d, %v; want %d", n, err, want)
+		}
+	}
+	got, err := s.Client.Get(t.Context(), keys.Run(run), clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil || got.Count != 2 {
+		t.Errorf("left: %v, %v", got, err)
+	}
+}
