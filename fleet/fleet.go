@@ -48,7 +48,8 @@ type Fleet struct {
 	stopBegun context.CancelFunc
 
 	mu         sync.Mutex
-	hosts      map[string]Host // by name; only grows
+	hosts      map[string]Host                // by name; only grows
+	given      map[string]messages.Definition // to the hosts, the newest ones
 	root       *actor.RootContext
 	supervisor *actor.PID // nil before and after Run
 	pending    messages.StopLevel
@@ -80,8 +81,7 @@ func New(opts Options) (*Fleet, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(messages.Event) {}
 	}
-	f := &Fleet{opts: opts, hosts: map[string]Host{}}
-	f.stopping, f.stopBegun = context.WithCancel(context.Background())
+	f := &Fleet{opts: opts, hosts: map[string]Host{}, given: map[string]messages.Definition{}}
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -105,6 +105,11 @@ func (f *Fleet) prepare() error {
 	default:
 		return fmt.Errorf("unknown host key policy %q: use strict, accept-new or insecure", o.HostKeys)
 	}
+	switch f.opts.Converge {
+	case ConvergeAuto, ConvergeGroup, ConvergeHost:
+	default:
+		return fmt.Errorf("unknown convergence %q: use group or host", f.opts.Converge)
+	}
 	hostKeys, err := sshconn.NewHostKeys(sshconn.HostKeyOptions{Policy: policy, Files: o.KnownHosts})
 	if err != nil {
 		return err
@@ -123,7 +128,7 @@ func (f *Fleet) prepare() error {
 	}
 	p := f.opts.Payload
 	spec := payload.Options{
-		Kind: payload.Graph, Argv: p.Command, Env: p.Env, Binary: p.Binary, Noop: p.Noop, FailedTimeout: f.opts.ConvergedTimeout,
+		Kind: payload.Graph, Argv: p.Command, Env: p.Env, Binary: p.Binary, Noop: p.Noop, Watch: !p.NoWatch, FailedTimeout: f.opts.ConvergedTimeout,
 		Endpoint: wire.EndpointUnix, OrphanTimeout: f.opts.OrphanTimeout, OutputCap: f.opts.OutputCap, NoCache: f.opts.NoCache,
 	}
 	switch {
@@ -150,7 +155,11 @@ func (f *Fleet) Add(h Host) error {
 	if err != nil {
 		return err
 	}
-	f.tell(messages.AddHost{Host: name})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.supervisor != nil {
+		f.root.Send(f.supervisor, messages.AddHost{Host: name, Definition: f.given[name]})
+	}
 	return nil
 }
 
@@ -193,8 +202,13 @@ func (f *Fleet) register(h Host) (string, error) {
 			return "", fmt.Errorf("host %s: prefix %w", h.Name, err)
 		}
 	}
-	if len(f.opts.Payload.Command) == 0 && f.opts.Payload.Mgmt == nil && h.Definition == nil {
-		return "", fmt.Errorf("host %s has neither a graph definition nor a command to run", h.Name)
+	if len(f.opts.Payload.Command) == 0 {
+		if h.Definition == nil {
+			return "", fmt.Errorf("host %s has neither a graph definition nor a command to run", h.Name)
+		}
+		if err := h.definition().Check(); err != nil {
+			return "", err
+		}
 	}
 	if err := f.auth.CheckMethods(inventoryHost(h)); err != nil {
 		return "", fault.Wrap(fault.Denied, "connect", err).WithHost(h.Name)
@@ -204,7 +218,13 @@ func (f *Fleet) register(h Host) (string, error) {
 	if _, ok := f.hosts[h.Name]; ok {
 		return "", fmt.Errorf("host %s is named twice", h.Name)
 	}
+	if limit := f.opts.MaxConnections; f.opts.Converge == ConvergeGroup && limit > 0 && limit <= len(f.hosts) {
+		return "", fmt.Errorf("host %s: a group converges only while all its hosts run, and no more than %d can at the same time", h.Name, limit)
+	}
 	f.hosts[h.Name] = h
+	if h.Definition != nil {
+		f.given[h.Name] = messages.Definition{Version: 1, Source: h.Definition}
+	}
 	return h.Name, nil
 }
 

@@ -19,13 +19,16 @@ import (
 
 // Host is one remote machine. Zero values mean the defaults: port 22, the current user.
 type Host struct {
-	Name       string // unique in the run: letters, digits and .-_ , at most 63
-	Addr       string // host name or IP address, without brackets
-	Port       int
-	User       string
-	Password   Secret // only where there is no other way; it is never shown or stored
-	Prefix     string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
-	Definition []byte // of the graph payload
+	Name     string // unique in the run: letters, digits and .-_ , at most 63
+	Addr     string // host name or IP address, without brackets
+	Port     int
+	User     string
+	Password Secret // only where there is no other way; it is never shown or stored
+	Prefix   string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
+
+	Definition []byte            // of the graph payload. Nobody may change the bytes any more; see Fleet.Update
+	File       string            // what the definition is called in messages; a name that ends in .tmpl makes it a template
+	Vars       map[string]string // what a template finds in .Vars; keys are letters, digits and _
 }
 
 // Payload is what every host of the fleet runs: a command, mgmt, or where neither is given a graph definition.
@@ -34,10 +37,20 @@ type Payload struct {
 	Command []string
 	Env     []string // KEY=VALUE, templates as well
 	Binary  string   // a local file that is copied and run instead of Command[0]
-	Mgmt    *Mgmt    // nil = the payload is not mgmt
-	Noop    bool     // graph and mgmt: change nothing, say what would be changed
+	Noop    bool     // graph: change nothing, say what would be changed
+	NoWatch bool     // graph: do not follow changes of the definition, see Fleet.Update
 	TCP     bool     // the etcd endpoint of the payload is 127.0.0.1:PORT instead of a Unix socket
 }
+
+// Converge says what converges.
+type Converge string
+
+// What converges: all hosts together, or each on its own.
+const (
+	ConvergeAuto  Converge = ""      // the group, or hosts where MaxConnections lets fewer run than there are
+	ConvergeGroup Converge = "group" // MaxConnections must let all hosts run at the same time
+	ConvergeHost  Converge = "host"
+)
 
 // HostKeys says what is done about host keys.
 type HostKeys string
@@ -81,8 +94,9 @@ type Options struct {
 	SSH     SSH
 
 	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, RetryOnce = one attempt, < 0 = for ever
-	MaxConnections   int           // hosts at work at the same time; 0 = all. Fewer than hosts: each ends on its own convergence
-	ConvergedTimeout time.Duration // end the run when all are quiet for so long; 0 = run until the payloads end
+	MaxConnections   int           // hosts at work at the same time; 0 = all
+	Converge         Converge      // what ends when it has converged
+	ConvergedTimeout time.Duration // it has, when it was quiet for so long; 0 = run until the payloads end
 	MaxRuntime       time.Duration // 0 = unbounded
 	OrphanTimeout    time.Duration // how long a session lives without us; 0 = 30 minutes, < 0 = for ever
 	OutputCap        int64         // bytes of output kept on a host that nobody reads; 0 = 64 MiB

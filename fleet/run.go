@@ -155,7 +155,7 @@ func (r *running) start(system *actor.ActorSystem) {
 	props := supervisor.Props(r.supervision(len(names))).Configure(actor.WithGuardian(&guardian{r.crashed}))
 	f.supervisor = f.root.SpawnPrefix(props, "fleet-"+r.run.ID())
 	for _, name := range names {
-		f.root.Send(f.supervisor, messages.AddHost{Host: name})
+		f.root.Send(f.supervisor, messages.AddHost{Host: name, Definition: f.given[name]})
 	}
 	if f.pending != messages.StopNone {
 		f.root.Send(f.supervisor, messages.StopRun{Level: f.pending})
@@ -173,7 +173,7 @@ func (r *running) supervision(hosts int) supervisor.Config {
 		retry = 0 // for ever, in the policy's words
 	}
 	mode := converge.Group
-	if o.MaxConnections > 0 && o.MaxConnections < hosts {
+	if o.Converge == ConvergeHost || o.MaxConnections > 0 && o.MaxConnections < hosts {
 		mode = converge.Host
 	}
 	return supervisor.Config{
@@ -196,7 +196,7 @@ func (r *running) hostProps(name string) *actor.Props {
 	h := f.hosts[name]
 	f.mu.Unlock()
 	return host.Props(host.Config{
-		Run: r.run.ID(), Host: inventoryHost(h), Definition: h.Definition, Payload: f.payload, Dialer: f.dialer,
+		Run: r.run.ID(), Host: inventoryHost(h), File: h.file(), Vars: h.Vars, Payload: f.payload, Dialer: f.dialer,
 		Gateway: r.gateway, Ledger: r.run, Output: r.outputs.of(name), Deadlines: f.opts.Deadlines,
 	})
 }

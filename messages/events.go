@@ -72,6 +72,25 @@ type PayloadStarted struct {
 	Reattached bool      `json:"reattached"`
 }
 
+// DefinitionUpdated tells that a changed definition is on the host, where the running payload finds it.
+type DefinitionUpdated struct {
+	At      time.Time `json:"at"`
+	Host    string    `json:"host"`
+	Epoch   uint64    `json:"epoch"`
+	Version uint64    `json:"version"` // counts the definitions that the host was given, from 1
+}
+
+// DefinitionNotUpdated tells that a changed definition did not get there. The payload goes on with the one it has; the
+// next change, and the next connection, try again.
+type DefinitionNotUpdated struct {
+	At      time.Time `json:"at"`
+	Host    string    `json:"host"`
+	Epoch   uint64    `json:"epoch"`
+	Version uint64    `json:"version"`
+	Reason  string    `json:"reason"`
+	Remedy  string    `json:"remedy,omitempty"` // what to do about it
+}
+
 // PayloadEnded tells how it ended.
 type PayloadEnded struct {
 	At   time.Time `json:"at"`
@@ -128,17 +147,19 @@ type RunFinished struct {
 	Results   []Result      `json:"results"`
 }
 
-func (RunStarted) event()     {}
-func (StateChanged) event()   {}
-func (StepStarted) event()    {}
-func (StepDone) event()       {}
-func (HostTroubled) event()   {}
-func (Progressed) event()     {}
-func (PayloadStarted) event() {}
-func (PayloadEnded) event()   {}
-func (OutputReceived) event() {}
-func (OutputDropped) event()  {}
-func (QuietReported) event()  {}
-func (Converged) event()      {}
-func (HostFinished) event()   {}
-func (RunFinished) event()    {}
+func (RunStarted) event()           {}
+func (StateChanged) event()         {}
+func (StepStarted) event()          {}
+func (StepDone) event()             {}
+func (HostTroubled) event()         {}
+func (Progressed) event()           {}
+func (PayloadStarted) event()       {}
+func (DefinitionUpdated) event()    {}
+func (DefinitionNotUpdated) event() {}
+func (PayloadEnded) event()         {}
+func (OutputReceived) event()       {}
+func (OutputDropped) event()        {}
+func (QuietReported) event()        {}
+func (Converged) event()            {}
+func (HostFinished) event()         {}
+func (RunFinished) event()          {}

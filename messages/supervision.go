@@ -8,7 +8,23 @@ import (
 
 // AddHost asks the supervisor to bring a host into the run. The host's connection data is not in the message (it may
 // hold secrets): the supervisor's options know how to make the host actor of a name. A name that is there is left alone.
-type AddHost struct{ Host string }
+type AddHost struct {
+	Host       string
+	Definition Definition
+}
+
+// Definition is what a host's payload is to keep applied, where the payload is a graph. Nobody changes its bytes.
+type Definition struct {
+	Version uint64 // counts what one host was given, from 1; 0: the payload has no definition
+	Source  []byte // as it was written: a template becomes the host's own only when the host is known
+}
+
+// UpdateDefinition gives a host another definition, on the way from the fleet to the supervisor and from there to the
+// host actor. One that is older than what the receiver has is left alone.
+type UpdateDefinition struct {
+	Host       string
+	Definition Definition
+}
 
 // RemoveHost asks the supervisor to take a host out: its payload is finished and everything cleaned up.
 type RemoveHost struct{ Host string }
@@ -36,20 +52,22 @@ const (
 
 // Begin is the first message a host actor gets, on the first start and after each restart alike.
 type Begin struct {
-	Epoch   uint64        // the number of the connection to make; only grows
-	Attempt int           // 1 for the first connection of the run, counting on
-	Delay   time.Duration // how long to stay in Waiting first
-	Stop    StopLevel     // what has been asked for so far
-	Finish  FinishReason  // the same
-	Began   time.Time     // when the first instance began, for the result
-	Last    *fault.Fault  // why the previous instance failed; nil for the first
-	Carry   Carry         // what earlier instances had counted
+	Epoch      uint64        // the number of the connection to make; only grows
+	Attempt    int           // 1 for the first connection of the run, counting on
+	Delay      time.Duration // how long to stay in Waiting first
+	Stop       StopLevel     // what has been asked for so far
+	Finish     FinishReason  // the same
+	Began      time.Time     // when the first instance began, for the result
+	Last       *fault.Fault  // why the previous instance failed; nil for the first
+	Carry      Carry         // what earlier instances had counted
+	Definition Definition    // the newest; UpdateDefinition brings newer ones
 }
 
 // Carry is what an instance of a host actor leaves to the next one, beside what the initiator recorded durably.
 type Carry struct {
-	BytesSent, BytesSkipped int64 // summed up over all connections
-	Trace                   Trace // what of ours is on the host
+	BytesSent, BytesSkipped int64  // summed up over all connections
+	Trace                   Trace  // what of ours is on the host
+	Definition              uint64 // version of the definition that is on the host; 0: none
 }
 
 // Trace is what of ours is on a host, as far as we know.

@@ -152,6 +152,8 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 		a.look(m.Host)
 	case messages.HostDetached:
 		a.clock.attach(m.Host, 0)
+		delete(a.told, "") // the supervisor may not have taken our word any more
+		delete(a.told, m.Host)
 		a.look(m.Host)
 	case quiet.Change:
 		if a.clock.say(m.Host, m.Quiet, m.Revision) {

@@ -250,6 +250,24 @@ func TestGroup(t *testing.T) {
 	})
 }
 
+// A host whose definition changed is detached for a while. What was said before that, the supervisor may not have taken.
+func TestConvergenceIsSaidAgainAfterAHostWasDetached(t *testing.T) {
+	for _, mode := range []converge.Mode{converge.Group, converge.Host} {
+		inBubble(t, mode, func(r *rig) {
+			r.settle("a")
+			time.Sleep(time.Minute)
+			r.send(messages.HostDetached{Host: "a"})
+			time.Sleep(time.Minute)
+			r.send(messages.HostAttached{Host: "a", Epoch: 1})
+			r.send(messages.HostAttached{Host: "a", Epoch: 1}) // said twice, it is no break
+			time.Sleep(time.Minute)
+			if all, at := r.parent.converged(); len(all) != 2 || at[1].Sub(at[0]) != 2*time.Minute {
+				r.Errorf("mode %v: heard %+v", mode, all)
+			}
+		})
+	}
+}
+
 // Each case breaks the calm after 3 seconds; the clock must begin anew, or go on where that is right.
 func TestWhatBreaksTheClock(t *testing.T) {
 	for name, c := range map[string]struct {

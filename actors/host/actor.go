@@ -21,6 +21,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/restart"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
 	"github.com/mgmt-remote/mgmt-remote/internal/store"
+	"github.com/mgmt-remote/mgmt-remote/internal/transfer"
 	"github.com/mgmt-remote/mgmt-remote/internal/worker"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
@@ -33,6 +34,8 @@ type Dialer interface {
 // Planner says what a host is to run; *payload.Payload is one.
 type Planner interface {
 	Plan(request payload.Request) (payload.Plan, error)
+	// Definition makes the file that a running payload follows. It is called for hosts that were given a definition.
+	Definition(request payload.Request) (transfer.File, error)
 }
 
 // Deadlines bound a payload's end and each step's silence.
@@ -45,17 +48,19 @@ type Deadlines struct {
 // DefaultDeadlines are those of a run that sets none.
 var DefaultDeadlines = Deadlines{Interrupt: 10 * time.Second, Terminate: 5 * time.Second, Step: 30 * time.Second}
 
-// Config is what a host actor is for. Everything in it is shared with the other hosts or immutable.
+// Config is what a host actor is for. Everything in it is shared with the other hosts or immutable. Definitions change,
+// so they come in messages.
 type Config struct {
-	Run        string
-	Host       inventory.Host
-	Definition []byte // of the graph payload
-	Payload    Planner
-	Dialer     Dialer
-	Gateway    tunnel.Gateway
-	Ledger     exec.Ledger
-	Output     exec.Output
-	Deadlines  Deadlines // zero = DefaultDeadlines
+	Run       string
+	Host      inventory.Host
+	File      string            // what the definition is called; see payload.Definition
+	Vars      map[string]string // of the definition, where it is a template
+	Payload   Planner
+	Dialer    Dialer
+	Gateway   tunnel.Gateway
+	Ledger    exec.Ledger
+	Output    exec.Output
+	Deadlines Deadlines // zero = DefaultDeadlines
 }
 
 // Props makes the actor's props.
@@ -79,6 +84,8 @@ type hostActor struct {
 
 	conn     *sshconn.Conn // from step 1 to step 9
 	facts    prepared      // what the probe told and what follows from it
+	newest   messages.Definition
+	copying  messages.CopyDefinition // on its way to the running payload
 	tunnel   messages.TunnelOpened
 	digs     uint64 // tunnels asked for on this connection
 	kids     children
@@ -124,12 +131,20 @@ func (a *hostActor) Receive(ctx actor.Context) {
 func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 	switch m := message.(type) {
 	case messages.Begin:
-		a.begin, a.carry = m, m.Carry
-		return lifecycle.Begun{Wait: m.Delay > 0, Trace: m.Carry.Trace, Stop: m.Stop, Finish: m.Finish}
+		a.begin, a.carry, a.newest = m, m.Carry, m.Definition
+		return lifecycle.Begun{
+			Wait: m.Delay > 0, Trace: m.Carry.Trace, Stop: m.Stop, Finish: m.Finish, Newest: m.Definition.Version, There: m.Carry.Definition,
+		}
 	case messages.StopHost:
 		return lifecycle.Stop{Level: m.Level}
 	case messages.FinishHost:
 		return lifecycle.Finish{Reason: m.Reason}
+	case messages.UpdateDefinition:
+		if m.Definition.Version <= a.newest.Version {
+			return nil
+		}
+		a.newest = m.Definition
+		return lifecycle.DefinitionChanged{Version: m.Definition.Version}
 	case messages.RetryNow, delayOver:
 		return lifecycle.DelayOver{}
 	case messages.PermitGranted:
@@ -162,6 +177,12 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 			a.kids.drop(ctx, kidSFTP)
 		}
 		return lifecycle.Copied{}
+	case definitionMade:
+		a.copyDefinition(ctx, m.CopyDefinition)
+	case definitionFailed:
+		return a.definitionNotCopied(m)
+	case messages.DefinitionCopied:
+		return a.definitionCopied(ctx, m.Version)
 	case messages.TunnelOpened:
 		a.tunnel = m
 		return lifecycle.TunnelOpened{}
@@ -206,10 +227,9 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 
 // step gives the machine an event and carries out what it says.
 func (a *hostActor) step(ctx actor.Context, event lifecycle.Event) {
-	before := a.machine.Trace()
 	effects := a.machine.Step(event)
-	if trace := a.machine.Trace(); trace != before {
-		a.carry.Trace = trace
+	if trace, there := a.machine.Trace(), a.machine.Definition(); trace != a.carry.Trace || there != a.carry.Definition {
+		a.carry.Trace, a.carry.Definition = trace, there
 		a.send(messages.Carried{Host: a.cfg.Host.Name, Carry: a.carry})
 	}
 	for _, effect := range effects {

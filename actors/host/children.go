@@ -75,7 +75,7 @@ func (c children) named(pid *actor.PID) (kid, bool) {
 func (a *hostActor) props(name kid) *actor.Props {
 	switch name {
 	case kidSFTP:
-		return sftp.Props(sftp.Config{Conn: a.conn, Session: a.facts.plan.Session, Copy: a.facts.plan.Copy})
+		return sftp.Props(sftp.Config{Conn: a.conn, Session: a.facts.plan.Session, Copy: a.facts.plan.Copy, Limit: a.cfg.Deadlines.Step})
 	case kidTunnel:
 		return tunnel.Props(tunnel.Config{
 			Host: a.cfg.Host.Name, Conn: a.conn, Gateway: a.cfg.Gateway, Shim: a.facts.plan.Shim, Dir: a.facts.plan.Dir,
@@ -102,11 +102,18 @@ func (a *hostActor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, c
 		a.again(name, child)
 		return
 	}
+	delete(a.kids, name)
+	self.StopChildren(child)
+	if version := a.machine.CopyingDefinition(); name == kidSFTP && version != 0 {
+		if f.Kind == fault.Busy {
+			f = a.noSessionForACopy(f)
+		}
+		a.work.Tell(a.work.Epoch(), definitionFailed{version, f})
+		return
+	}
 	if name == kidExec && f.Kind == fault.Busy && a.tunnel.Kind == messages.TunnelStdio {
 		f = noSecondSession(f)
 	}
-	delete(a.kids, name)
-	self.StopChildren(child)
 	a.work.Tell(a.work.Epoch(), childFailed{name, f})
 }
 
@@ -128,6 +135,8 @@ func (a *hostActor) again(name kid, child *actor.PID) {
 			root.Send(child, messages.MakeDirectory{})
 		case lifecycle.Copying:
 			root.Send(child, messages.Copy{})
+		case lifecycle.Running:
+			root.Send(child, a.copying)
 		case lifecycle.CleaningUp:
 			root.Send(child, messages.RemoveSession{})
 		}

@@ -29,13 +29,17 @@ func (a *hostActor) perform(ctx actor.Context, effect lifecycle.Effect) {
 	case lifecycle.CancelConnect:
 		a.cancel()
 	case lifecycle.Probe:
-		a.work.GoWithin(a.cfg.Deadlines.Step, probeWith(a.cfg, a.conn))
+		a.work.GoWithin(a.cfg.Deadlines.Step, probeWith(a.cfg, a.conn, a.newest))
 	case lifecycle.MakeDirectory:
 		a.kids.tell(ctx, a, kidSFTP, messages.MakeDirectory{})
 	case lifecycle.Copy:
 		a.kids.tell(ctx, a, kidSFTP, messages.Copy{})
 	case lifecycle.RemoveSession:
 		a.kids.tell(ctx, a, kidSFTP, messages.RemoveSession{})
+	case lifecycle.CopyDefinition:
+		a.makeDefinition()
+	case lifecycle.AbandonDefinition:
+		a.kids.drop(ctx, kidSFTP)
 	case lifecycle.OpenTunnel:
 		a.kids.tell(ctx, a, kidTunnel, a.nextTunnel())
 	case lifecycle.CloseTunnel:

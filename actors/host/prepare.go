@@ -21,9 +21,9 @@ type prepared struct {
 }
 
 // probeWith returns the work of the probe.
-func probeWith(cfg Config, conn *sshconn.Conn) func(context.Context) any {
+func probeWith(cfg Config, conn *sshconn.Conn, newest messages.Definition) func(context.Context) any {
 	return func(ctx context.Context) any {
-		p, err := cfg.prepare(ctx, conn)
+		p, err := cfg.prepare(ctx, conn, newest)
 		if err != nil {
 			return err
 		}
@@ -32,7 +32,7 @@ func probeWith(cfg Config, conn *sshconn.Conn) func(context.Context) any {
 }
 
 // prepare asks the host what is there, holds it against what was recorded, and makes the plan.
-func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn) (prepared, error) {
+func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messages.Definition) (prepared, error) {
 	facts, err := probe.Run(ctx, conn, probe.Request{Prefix: cfg.Host.Prefix, Run: cfg.Run, Host: cfg.Host.Name})
 	if err != nil {
 		return prepared{}, err
@@ -58,10 +58,10 @@ func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn) (prepared, er
 	if p.found == lifecycle.FoundNothing && p.exit != nil {
 		return p, nil // done before, and nothing left: no plan is needed
 	}
-	p.plan, err = cfg.Payload.Plan(payload.Request{
-		Run: cfg.Run, Host: cfg.Host.Name, Facts: facts, Base: p.record.Base,
-		Token: p.record.Token, Nonce: p.record.Nonce, Fence: p.record.Fence, Definition: cfg.Definition,
-	})
+	if p.found == lifecycle.FoundSession {
+		newest = messages.Definition{} // it goes on with what it has, whatever is wrong with a newer one
+	}
+	p.plan, err = cfg.Payload.Plan(cfg.request(p, newest))
 	return p, err
 }
 

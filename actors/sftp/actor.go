@@ -1,5 +1,5 @@
 // Package sftp is the actor of steps 2, 3 and, where no shim is alive to do it, 8: the session directory, the copies
-// in it and in the cache, and their removal.
+// in it and in the cache, and their removal. While a payload runs it replaces the definition that the payload follows.
 //
 // It lives at most as long as the connection in its props, answers only to its parent, the host actor, and never
 // touches anything outside the base directory. A failure is a panic with a fault.
@@ -26,6 +26,7 @@ type Config struct {
 	Conn    transfer.Conn
 	Session transfer.Session
 	Copy    transfer.CopyRequest // Progress is the actor's own
+	Limit   time.Duration        // how long the copy of a definition may take
 }
 
 // Props makes the actor's props.
@@ -64,7 +65,9 @@ func (a *sftpActor) Receive(ctx actor.Context) {
 		request := a.cfg.Copy
 		request.Progress = a.progress()
 		a.work.Go(func(ctx context.Context) any { return a.copy(ctx, client, request) })
-	case messages.CopyProgressed, messages.Copied, messages.SessionRemoved:
+	case messages.CopyDefinition:
+		a.work.GoWithin(a.cfg.Limit, func(ctx context.Context) any { return a.copyDefinition(ctx, m) })
+	case messages.CopyProgressed, messages.Copied, messages.DefinitionCopied, messages.SessionRemoved:
 		ctx.Request(ctx.Parent(), m)
 	case messages.RemoveSession:
 		a.remove(ctx)
@@ -104,6 +107,24 @@ func (a *sftpActor) copy(ctx context.Context, client *transfer.Client, request t
 		return err
 	}
 	return messages.Copied{Sent: result.Sent, Skipped: result.Skipped}
+}
+
+// copyDefinition replaces the definition in an SFTP session of its own, which is closed before it is answered.
+func (a *sftpActor) copyDefinition(ctx context.Context, m messages.CopyDefinition) any {
+	client, err := transfer.Open(ctx, a.cfg.Conn)
+	if err != nil {
+		return err
+	}
+	_, err = client.Copy(ctx, transfer.CopyRequest{
+		Base: a.cfg.Session.Base, Dir: a.cfg.Copy.Dir, Files: []transfer.File{{Name: m.Name, Data: m.Data, Mode: 0o600}},
+	})
+	if closeErr := client.Close(); err == nil && closeErr != nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return messages.DefinitionCopied{Version: m.Version}
 }
 
 // progress tells the actor how far the copy is, a few times a second.

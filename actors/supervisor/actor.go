@@ -94,21 +94,23 @@ type supervisor struct {
 
 // host is what the supervisor knows of one host.
 type host struct {
-	name      string
-	pid       *actor.PID // nil until admitted
-	tracker   *restart.Tracker
-	epoch     uint64
-	attempt   int
-	began     time.Time
-	carry     messages.Carry
-	state     string
-	stop      messages.StopLevel
-	finish    messages.FinishReason
-	ended     bool                  // PayloadEnded was published
-	forgotten bool                  // the converge actor was told to forget it
-	failed    *messages.Exit        // the payload ended badly, and nobody had asked it to end
-	quiet     *messages.ReportQuiet // what was last reported, of payloads that don't speak etcd; nil = nothing
-	done      bool
+	name    string
+	pid     *actor.PID // nil until admitted
+	tracker *restart.Tracker
+	epoch   uint64
+	attempt int
+	began   time.Time
+	carry   messages.Carry
+	state   string
+	held    uint64 // the connection that holds the payload's session; 0: none does
+	member  bool   // of the group that converges
+	stop    messages.StopLevel
+	finish  messages.FinishReason
+	ended   bool // PayloadEnded was published
+	done    bool
+
+	definition messages.Definition // the newest
+	outdated   bool                // the payload follows an older one
 }
 
 type (
@@ -157,7 +159,9 @@ func (s *supervisor) Receive(ctx actor.Context) {
 	}
 	switch m := message.(type) {
 	case messages.AddHost:
-		s.add(ctx, m.Host)
+		s.add(ctx, m)
+	case messages.UpdateDefinition:
+		s.update(m)
 	case messages.RemoveHost:
 		s.ask(m.Host, messages.StopFinish)
 		s.admit(ctx) // which concludes it where it still waits
@@ -180,16 +184,22 @@ func (s *supervisor) Receive(ctx actor.Context) {
 	case messages.ReturnPermit:
 		s.returnPermit(m.Kind, m.Host)
 	case messages.Carried:
-		if h := s.hosts[m.Host]; h != nil {
-			h.carry = m.Carry
-		}
+		s.carried(m)
+	case noticed:
+		s.noticed(m)
 	case messages.HostDone:
 		s.done(ctx, m.Result)
 	case messages.GroupConverged:
+		if s.converged || s.outdated() {
+			return
+		}
 		s.converged = true
 		s.cfg.Observe(messages.Converged{At: time.Now(), Members: m.Members, For: m.For})
 		s.finishRun(ctx, messages.FinishConverged)
 	case messages.HostConverged:
+		if h := s.hosts[m.Host]; h == nil || h.outdated {
+			return
+		}
 		s.cfg.Observe(messages.Converged{At: time.Now(), Host: m.Host, Members: 1, For: m.For})
 		s.finishHost(m.Host, messages.FinishConverged)
 	case messages.QuietChanged:
@@ -233,10 +243,9 @@ func (s *supervisor) event(event messages.Event) {
 	case messages.PayloadStarted:
 		h.tracker.Well(time.Now())
 		// A host that was given up by the others for a while is one of them again.
-		if !h.forgotten { // else its session was only found again
-			s.tellConverge(messages.JoinGroup{Host: m.Host})
-			s.tellConverge(messages.HostAttached{Host: m.Host, Epoch: m.Epoch})
-		}
+		s.join(h)
+		h.held = m.Epoch
+		s.attach(h)
 	case messages.PayloadEnded:
 		if h.ended {
 			return // a shim repeats it to whoever attaches
@@ -263,6 +272,10 @@ func hostOf(event messages.Event) string {
 		return m.Host
 	case messages.PayloadStarted:
 		return m.Host
+	case messages.DefinitionUpdated:
+		return m.Host
+	case messages.DefinitionNotUpdated:
+		return m.Host
 	case messages.PayloadEnded:
 		return m.Host
 	case messages.OutputDropped:
@@ -271,13 +284,15 @@ func hostOf(event messages.Event) string {
 	return ""
 }
 
-func (s *supervisor) add(ctx actor.Context, name string) {
-	if _, ok := s.hosts[name]; ok || s.finished {
+func (s *supervisor) add(ctx actor.Context, m messages.AddHost) {
+	if _, ok := s.hosts[m.Host]; ok || s.finished {
 		return
 	}
-	h := &host{name: name, tracker: restart.NewTracker(s.cfg.Policy, rand.Float64), stop: s.stop, finish: s.finish}
-	s.hosts[name] = h
-	s.tellConverge(messages.JoinGroup{Host: name})
+	h := &host{
+		name: m.Host, tracker: restart.NewTracker(s.cfg.Policy, rand.Float64), stop: s.stop, finish: s.finish, definition: m.Definition,
+	}
+	s.hosts[h.name] = h
+	s.join(h)
 	s.queue = append(s.queue, h)
 	s.admit(ctx)
 	s.maybeFinish() // a host that comes after a stop is done already
@@ -314,6 +329,7 @@ func (s *supervisor) begin(h *host, delay time.Duration, last *fault.Fault) {
 	h.attempt++
 	s.root.Send(h.pid, messages.Begin{
 		Epoch: h.epoch, Attempt: h.attempt, Delay: delay, Stop: h.stop, Finish: h.finish, Began: h.began, Last: last, Carry: h.carry,
+		Definition: h.definition,
 	})
 }
 
@@ -347,6 +363,7 @@ func (s *supervisor) decide(m childFailed) {
 		At: now, Host: h.name, Epoch: h.epoch, Attempt: h.attempt, Kind: f.Kind, Reason: bare(f).Error(), Retry: d.Restart, RetryIn: d.Delay,
 	})
 	s.dropPermits(h.name)
+	h.held = 0
 	s.tellConverge(messages.HostDetached{Host: h.name})
 	if !d.Restart {
 		self.StopChildren(child)
@@ -355,7 +372,7 @@ func (s *supervisor) decide(m childFailed) {
 	}
 	if f.Kind == fault.Unreachable {
 		// The others don't wait for it; it joins again when its payload runs.
-		s.tellConverge(messages.LeaveGroup{Host: h.name})
+		s.leave(h)
 	}
 	self.RestartChildren(child)
 	s.begin(h, d.Delay, f)
@@ -374,19 +391,9 @@ func (s *supervisor) convergeFailed(self actor.Supervisor, child *actor.PID, f *
 	s.cfg.Logger.Error("the converge actor failed and is restarted", "error", f)
 	self.RestartChildren(child)
 	for _, h := range s.hosts {
-		if h.forgotten {
-			s.root.Send(child, messages.ForgetHost{Host: h.name})
-		} else if !h.done {
-			s.root.Send(child, messages.JoinGroup{Host: h.name})
-			if h.quiet != nil {
-				s.root.Send(child, *h.quiet)
-			}
-			if h.state == runningState {
-				s.root.Send(child, messages.HostAttached{Host: h.name, Epoch: h.epoch})
-			}
+		if h.member {
+			s.join(h)
+			s.attach(h)
 		}
 	}
 }
-
-// runningState is the name of the host actor's state in which its session is held; see package lifecycle.
-const runningState = "Running"

@@ -153,7 +153,7 @@ func (s *supervisor) conclude(h *host, r messages.Result) {
 	}
 	s.results = append(s.results, r)
 	s.dropPermits(h.name)
-	s.tellConverge(messages.LeaveGroup{Host: h.name})
+	s.leave(h)
 	s.tellConverge(messages.ReportState{Host: h.name, State: r.Outcome.String()})
 	if s.mustForget(r.Outcome) {
 		s.forget(h)

@@ -88,6 +88,7 @@ type rig struct {
 	gateway *gateway
 	blob    *transfer.Blob
 	noCache bool
+	first   messages.Definition // of every host
 	prefix  string
 	spawned map[string]int
 	told    bool // the story, once
@@ -184,11 +185,19 @@ func (r *rig) Plan(q payload.Request) (payload.Plan, error) {
 	if r.noCache {
 		shim = dir + "/bin/" + r.blob.Name
 	}
+	files := []transfer.File{{Name: wire.SpecFile, Data: spec, Mode: 0o600}}
+	if q.Definition.Source != nil {
+		file, err := r.Definition(q)
+		if err != nil {
+			return payload.Plan{}, err
+		}
+		files = append(files, file)
+	}
 	return payload.Plan{
 		Dir: dir, Shim: []string{shim}, Session: transfer.Session{Base: q.Base, Run: q.Run, Host: q.Host},
 		Copy: transfer.CopyRequest{
 			Base: q.Base, Dir: dir, Blobs: []*transfer.Blob{r.blob}, NoCache: r.noCache, Cached: q.Facts.Cached,
-			Files: []transfer.File{{Name: wire.SpecFile, Data: spec, Mode: 0o600}},
+			Files: files,
 		},
 		Upload: r.noCache || !slices.Contains(q.Facts.Cached, r.blob.Key()),
 	}, err
@@ -218,7 +227,7 @@ func (r *rig) startOpen() {
 	)
 	r.pid = r.system.Root.Spawn(supervisor.Props(r.cfg))
 	for i := range len(r.sims) {
-		r.send(messages.AddHost{Host: fmt.Sprintf("h%d", i+1)})
+		r.send(messages.AddHost{Host: fmt.Sprintf("h%d", i+1), Definition: r.first})
 	}
 }
 
@@ -381,6 +390,10 @@ func hostOf(e messages.Event) string {
 	case messages.Progressed:
 		return m.Host
 	case messages.PayloadStarted:
+		return m.Host
+	case messages.DefinitionUpdated:
+		return m.Host
+	case messages.DefinitionNotUpdated:
 		return m.Host
 	case messages.PayloadEnded:
 		return m.Host

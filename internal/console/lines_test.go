@@ -47,6 +47,8 @@ func TestARunInLines(t *testing.T) {
 		messages.HostTroubled{Host: "db", Attempt: 2, Kind: fault.Lost, Reason: "reset\nby peer", Retry: true, RetryIn: 2 * time.Second},
 		messages.HostTroubled{Host: "db", Attempt: 3, Kind: fault.Denied, Reason: "no key accepted"},
 		messages.PayloadStarted{Host: "db", PID: 4711, Reattached: true},
+		messages.DefinitionUpdated{Host: "db", Version: 2},
+		messages.DefinitionNotUpdated{Host: "db", Version: 3, Reason: "copy: no space\nleft", Remedy: "free some"},
 		out("db", "one\ntw"), stderr, out("web-10", "no newline"), out("db", "o\n"),
 		messages.QuietReported{Host: "db", Quiet: true},
 		messages.OutputDropped{Host: "db", From: 1000, To: 3500},
@@ -61,6 +63,9 @@ web-10  step 2 make directory done   12ms
 db      attempt 2 failed: reset\nby peer; again in 2.0s
 db      attempt 3 failed: no key accepted; given up
 db      payload still runs, pid 4711
+db      definition 2 is on the host
+db      definition 3 is not on the host: copy: no space\nleft
+db        free some
 db     | one
 db     ! warn
 db     | two

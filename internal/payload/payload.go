@@ -43,8 +43,9 @@ type Options struct {
 	Kind   Kind
 	Argv   []string // Command: the program and its arguments, templates over Facts
 	Env    []string // KEY=VALUE, templates over Facts
-	Binary string   // Command: a local file that is copied and run instead of Argv[0]; Mgmt: mgmt itself
-	Noop   bool     // Graph, Mgmt: change nothing, say what would be changed
+	Binary string   // Command: a local file that is copied and run instead of Argv[0]
+	Noop   bool     // Graph: change nothing, say what would be changed
+	Watch  bool     // Graph: follow changes of the definition
 	// FailedTimeout ends a Graph payload with a failure when nothing but failed resources was left for so long, so
 	// that the others don't wait for it; 0 = never.
 	FailedTimeout time.Duration
@@ -151,7 +152,8 @@ type Request struct {
 	Token      string
 	Nonce      string
 	Fence      uint64
-	Definition []byte // Graph: the host's definition
+	// Definition is the host's, of a Graph. Without a source none is planned: the session has one already.
+	Definition Definition
 }
 
 // Plan is what happens on one host.
@@ -195,8 +197,12 @@ func (p *Payload) Plan(r Request) (Plan, error) {
 		Base: r.Base, Dir: plan.Dir, Blobs: blobs, NoCache: p.opts.NoCache, Cached: r.Facts.Cached, Gzip: r.Facts.Tools.Gzip,
 		Files: []transfer.File{{Name: wire.SpecFile, Data: data, Mode: 0o600}},
 	}
-	if p.opts.Kind == Graph {
-		plan.Copy.Files = append(plan.Copy.Files, transfer.File{Name: DefinitionFile, Data: r.Definition, Mode: 0o600})
+	if p.opts.Kind == Graph && r.Definition.Source != nil {
+		file, err := p.Definition(r)
+		if err != nil {
+			return Plan{}, err
+		}
+		plan.Copy.Files = append(plan.Copy.Files, file)
 	}
 	plan.Upload = p.opts.NoCache || !allCached(blobs, r.Facts.Cached)
 	return plan, nil
@@ -243,6 +249,9 @@ func (p *Payload) spec(r Request, dir string) (wire.Spec, *transfer.Blob, error)
 		spec.Argv = []string{p.remotePath(r.Base, dir, program), "apply"}
 		if p.opts.Noop {
 			spec.Argv = append(spec.Argv, "--noop")
+		}
+		if p.opts.Watch {
+			spec.Argv = append(spec.Argv, "--watch")
 		}
 		if p.opts.FailedTimeout > 0 {
 			spec.Argv = append(spec.Argv, "--failed-timeout", p.opts.FailedTimeout.String())

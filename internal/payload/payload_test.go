@@ -26,7 +26,7 @@ const base = "/var/tmp/mgmt-remote-1000"
 
 func request() Request {
 	return Request{
-		Run: "run12345", Host: "h1", Base: base, Token: "TOKEN", Nonce: "NONCE", Fence: 7, Definition: []byte("graph: g\n"),
+		Run: "run12345", Host: "h1", Base: base, Token: "TOKEN", Nonce: "NONCE", Fence: 7, Definition: Definition{File: "g.yaml", Source: []byte("graph: g\n")},
 		Facts: probe.Facts{OS: runtime.GOOS, Arch: runtime.GOARCH, User: "jo", Home: "/home/jo"},
 	}
 }

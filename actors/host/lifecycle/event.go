@@ -9,12 +9,15 @@ import (
 type Event interface{ event() }
 
 type (
-	// Begun starts an instance. Wait says that the attempt is to be delayed.
+	// Begun starts an instance. Wait says that the attempt is to be delayed. Newest is the version of the newest
+	// definition, There of the one on the host; 0: there is none.
 	Begun struct {
 		Wait   bool
 		Trace  messages.Trace
 		Stop   messages.StopLevel
 		Finish messages.FinishReason
+		Newest uint64
+		There  uint64
 	}
 	// DelayOver ends Waiting: its time has come, or somebody asked to retry now.
 	DelayOver struct{}
@@ -39,6 +42,11 @@ type (
 	Attached struct{}
 	// PayloadExited tells that the payload ended and that all it left us is durable here.
 	PayloadExited struct{ Exit messages.Exit }
+	// DefinitionChanged tells of a newer definition.
+	DefinitionChanged struct{ Version uint64 }
+	// DefinitionCopied ends a CopyDefinition; DefinitionNotCopied, too: that one did not succeed.
+	DefinitionCopied    struct{ Version uint64 }
+	DefinitionNotCopied struct{ Version uint64 }
 	// Left tells that the shim knows that it is to end by itself.
 	Left struct{}
 	// TunnelClosed ends step 7.
@@ -61,24 +69,27 @@ type (
 	}
 )
 
-func (Begun) event()         {}
-func (DelayOver) event()     {}
-func (Permitted) event()     {}
-func (Connected) event()     {}
-func (Probed) event()        {}
-func (DirectoryMade) event() {}
-func (Copied) event()        {}
-func (TunnelOpened) event()  {}
-func (Attached) event()      {}
-func (PayloadExited) event() {}
-func (Left) event()          {}
-func (TunnelClosed) event()  {}
-func (CleanedUp) event()     {}
-func (Disconnected) event()  {}
-func (Stop) event()          {}
-func (Finish) event()        {}
-func (Failed) event()        {}
-func (Defeated) event()      {}
+func (Begun) event()               {}
+func (DelayOver) event()           {}
+func (Permitted) event()           {}
+func (Connected) event()           {}
+func (Probed) event()              {}
+func (DirectoryMade) event()       {}
+func (Copied) event()              {}
+func (TunnelOpened) event()        {}
+func (Attached) event()            {}
+func (PayloadExited) event()       {}
+func (DefinitionChanged) event()   {}
+func (DefinitionCopied) event()    {}
+func (DefinitionNotCopied) event() {}
+func (Left) event()                {}
+func (TunnelClosed) event()        {}
+func (CleanedUp) event()           {}
+func (Disconnected) event()        {}
+func (Stop) event()                {}
+func (Finish) event()              {}
+func (Failed) event()              {}
+func (Defeated) event()            {}
 
 // Effect is something the host actor is to do, in the order given. The set is closed.
 type Effect interface{ effect() }
@@ -100,6 +111,10 @@ type (
 	MakeDirectory struct{}
 	Copy          struct{}
 	RemoveSession struct{}
+	// CopyDefinition puts the newest definition, which has this version, where the running payload follows it;
+	// AbandonDefinition gives that up. Both are for the sftp actor.
+	CopyDefinition    struct{ Version uint64 }
+	AbandonDefinition struct{}
 	// OpenTunnel, CloseTunnel are for the tunnel actor; UseTunnel tells the exec actor which tunnel is the current one.
 	OpenTunnel  struct{}
 	CloseTunnel struct{}
@@ -118,24 +133,26 @@ type (
 	Conclude struct{}
 )
 
-func (Enter) effect()          {}
-func (Wait) effect()           {}
-func (AskPermit) effect()      {}
-func (ReturnPermit) effect()   {}
-func (Connect) effect()        {}
-func (CancelConnect) effect()  {}
-func (Probe) effect()          {}
-func (MakeDirectory) effect()  {}
-func (Copy) effect()           {}
-func (RemoveSession) effect()  {}
-func (OpenTunnel) effect()     {}
-func (CloseTunnel) effect()    {}
-func (UseTunnel) effect()      {}
-func (Start) effect()          {}
-func (Attach) effect()         {}
-func (FinishPayload) effect()  {}
-func (Leave) effect()          {}
-func (CleanUpSession) effect() {}
-func (Disconnect) effect()     {}
-func (Fail) effect()           {}
-func (Conclude) effect()       {}
+func (Enter) effect()             {}
+func (Wait) effect()              {}
+func (AskPermit) effect()         {}
+func (ReturnPermit) effect()      {}
+func (Connect) effect()           {}
+func (CancelConnect) effect()     {}
+func (Probe) effect()             {}
+func (MakeDirectory) effect()     {}
+func (Copy) effect()              {}
+func (RemoveSession) effect()     {}
+func (CopyDefinition) effect()    {}
+func (AbandonDefinition) effect() {}
+func (OpenTunnel) effect()        {}
+func (CloseTunnel) effect()       {}
+func (UseTunnel) effect()         {}
+func (Start) effect()             {}
+func (Attach) effect()            {}
+func (FinishPayload) effect()     {}
+func (Leave) effect()             {}
+func (CleanUpSession) effect()    {}
+func (Disconnect) effect()        {}
+func (Fail) effect()              {}
+func (Conclude) effect()          {}

@@ -16,6 +16,7 @@ type Machine struct {
 	finish messages.FinishReason
 
 	tunnel  tunnelState
+	defs    definitions
 	upload  bool           // step 3 has more to send than small files
 	exit    *messages.Exit // how the payload ended
 	asked   bool           // the payload ended because we asked it to
@@ -87,6 +88,7 @@ func (m *Machine) stepProgress(event Event) {
 	case Connected:
 		if m.state == Connecting {
 			m.do(ReturnPermit{messages.PermitHandshake})
+			m.defs.planned = m.defs.newest
 			m.enter(Probing, Probe{})
 		}
 	case Probed:
@@ -99,6 +101,7 @@ func (m *Machine) stepProgress(event Event) {
 		}
 	case Copied:
 		if m.state == Copying {
+			m.defs.there = m.defs.planned
 			m.returnUpload()
 			m.becomeTunneling(OpeningTunnel)
 		}
@@ -108,6 +111,8 @@ func (m *Machine) stepProgress(event Event) {
 		m.attached()
 	case PayloadExited:
 		m.exited(e.Exit)
+	case DefinitionChanged, DefinitionCopied, DefinitionNotCopied:
+		m.stepDefinition(event)
 	case Left:
 		if m.state == Finishing {
 			m.trace = messages.TraceNone
@@ -132,6 +137,7 @@ func (m *Machine) stepProgress(event Event) {
 // begin takes what the supervisor knows from earlier instances. A stop that overtook it counts, too.
 func (m *Machine) begin(e Begun) {
 	m.trace, m.finish = e.Trace, e.Finish
+	m.defs = definitions{newest: max(m.defs.newest, e.Newest), there: e.There}
 	m.stop = max(m.stop, e.Stop)
 	switch {
 	case m.Stopping() && m.mayGiveUp():
@@ -220,7 +226,7 @@ func (m *Machine) tunnelOpened() {
 		m.trace = messages.TraceSession
 		m.enter(Starting, Start{})
 	case Rejoining:
-		m.enter(Running, UseTunnel{})
+		m.becomeRunning()
 	case Running, Finishing:
 		m.do(UseTunnel{}) // a restarted tunnel actor made a new one
 	}
@@ -235,7 +241,7 @@ func (m *Machine) attached() {
 		case m.Stopping():
 			m.becomeFinishing()
 		case m.state == Starting:
-			m.enter(Running, UseTunnel{})
+			m.becomeRunning()
 		default:
 			m.becomeTunneling(Rejoining)
 		}
@@ -246,6 +252,11 @@ func (m *Machine) attached() {
 	case CleaningUp:
 		m.do(CleanUpSession{})
 	}
+}
+
+func (m *Machine) becomeRunning() {
+	m.enter(Running, UseTunnel{})
+	m.follow()
 }
 
 // exited goes on to the tear-down. Step 6 is passed through also where the payload ended by itself: it has only been
@@ -432,6 +443,7 @@ func (m *Machine) tearDown(f *fault.Fault) {
 func (m *Machine) enter(s State, effects ...Effect) {
 	m.state = s
 	m.do(Enter{s})
+	m.abandonDefinition()
 	m.do(effects...)
 }
 

@@ -41,6 +41,9 @@ var events = map[string]Event{
 	"TunnelOpened":  TunnelOpened{},
 	"Attached":      Attached{},
 	"Exited":        PayloadExited{bad},
+	"Changed":       DefinitionChanged{2},
+	"NowThere":      DefinitionCopied{2},
+	"NotThere":      DefinitionNotCopied{2},
 	"Left":          Left{},
 	"TunnelClosed":  TunnelClosed{},
 	"CleanedUp":     CleanedUp{},
@@ -198,6 +201,7 @@ var table = map[State]map[string]cell{
 	Running: with(map[string]cell{
 		"TunnelOpened": {Running, "UseTunnel"}, "Attached": {Running, "UseTunnel"}, "Exited": {ClosingTunnel, "CloseTunnel"},
 		"TakenOver": {Disconnecting, "Disconnect"}, "Stop.Now": {Finishing, "FinishPayload now"}, "Stop.Leave": {Finishing, "Leave"},
+		"Changed": {Running, "CopyDefinition"},
 	}, stops(cell{Finishing, "FinishPayload finish"}), failing(Running), deaf, tornDown(cell{Finishing, "FinishPayload finish"})),
 	Finishing: with(map[string]cell{
 		"TunnelOpened": {Finishing, "UseTunnel"}, "Attached": {Finishing, "FinishPayload finish"}, "Exited": {ClosingTunnel, "CloseTunnel"},
