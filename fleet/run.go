@@ -173,7 +173,7 @@ func (r *running) supervision(hosts int) supervisor.Config {
 		retry = 0 // for ever, in the policy's words
 	}
 	mode := converge.Group
-	if o.Converge == ConvergeHost || o.MaxConnections > 0 && o.MaxConnections < hosts {
+	if o.hostsConvergeAlone(hosts) {
 		mode = converge.Host
 	}
 	return supervisor.Config{
@@ -188,6 +188,11 @@ func (r *running) supervision(hosts int) supervisor.Config {
 		Observe: r.events.post, Policy: restart.Default(retry), MaxConnections: o.MaxConnections,
 		MaxRuntime: o.MaxRuntime, Patience: o.Patience, Logger: o.Logger,
 	}
+}
+
+// hostsConvergeAlone reports whether each of so many hosts ends on its own convergence.
+func (o Options) hostsConvergeAlone(hosts int) bool {
+	return o.Converge == ConvergeHost || o.Converge == ConvergeAuto && o.MaxConnections > 0 && o.MaxConnections < hosts
 }
 
 func (r *running) hostProps(name string) *actor.Props {

@@ -6,6 +6,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// completeSources completes the names of definition files and of templates.
+func completeSources(cmd *cobra.Command, args []string, text string) ([]string, cobra.ShellCompDirective) {
+	endings, directive := completeDefinitions(cmd, args, text)
+	return append(endings, "yaml.tmpl", "yml.tmpl"), directive
+}
+
 // complete says how the values of run's flags are completed. Files are what a shell completes where nothing is said.
 func (f *runFlags) complete(cmd *cobra.Command) {
 	nothing := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
@@ -22,10 +28,13 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 			cobra.CompletionWithDesc(payloadGraph, "a definition"), cobra.CompletionWithDesc(payloadCommand, "any program"),
 			cobra.CompletionWithDesc(payloadMgmt, "mgmt, with its own code"),
 		}, cobra.ShellCompDirectiveNoFileComp),
+		"converge": cobra.FixedCompletions([]cobra.Completion{
+			cobra.CompletionWithDesc(convergences[0], "all hosts together"), cobra.CompletionWithDesc(convergences[1], "each on its own"),
+		}, cobra.ShellCompDirectiveNoFileComp),
 		"log-format":     cobra.FixedCompletions([]cobra.Completion{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"retry-for":      cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
 		"orphan-timeout": cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
-		"host":           nothing, "prefix": nothing, "env": nothing, "etcd-endpoints": nothing, "connect-timeout": nothing,
+		"host":           nothing, "prefix": nothing, "env": nothing, "var": nothing, "etcd-endpoints": nothing, "connect-timeout": nothing,
 		"keepalive-interval": nothing, "keepalive-count": nothing, "max-connections": nothing, "converged-timeout": nothing,
 		"max-runtime": nothing,
 	} {

@@ -90,7 +90,7 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 		})
 	}
 	printer := newPrinter(out, json, false)
-	if err := drive(cmd, opts, printer); err != nil {
+	if err := drive(cmd, opts, printer, nil); err != nil {
 		return err
 	}
 	return watch.verdict(say)

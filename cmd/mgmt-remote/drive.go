@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -35,8 +36,9 @@ func isTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// drive runs a fleet with everything around it that a command has: events to the printer, signals, the exit code.
-func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer) (err error) {
+// drive runs a fleet with everything around it that a command has: events to the printer, signals, the exit code. beside,
+// if not nil, goes on as long as the run does.
+func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, beside func(context.Context, *fleet.Fleet)) (err error) {
 	observe := opts.Observe
 	show := &shower{printer: printer}
 	opts.Observe = func(event messages.Event) {
@@ -57,7 +59,14 @@ func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer) (err
 	}()
 
 	interrupted := listen(cmd.ErrOrStderr(), f)
+	ctx, cancel := context.WithCancel(context.Background())
+	var others sync.WaitGroup
+	if beside != nil {
+		others.Go(func() { beside(ctx, f) })
+	}
 	report, err := f.Run(context.Background())
+	cancel()
+	others.Wait()
 	stopped := interrupted()
 	if err := errors.Join(err, printer.Close(), show.err); err != nil {
 		return err

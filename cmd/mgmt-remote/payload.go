@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
-	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
 // The values of --payload.
@@ -18,28 +17,29 @@ const (
 )
 
 // choose finds out which payload is meant, and completes the options with it and with the hosts.
-func (f *runFlags) choose(opts *fleet.Options, files, command []string) (err error) {
+// It returns the files that the definitions of the hosts are in, if there are any.
+func (f *runFlags) choose(opts *fleet.Options, files, command []string) (sources []*source, err error) {
 	switch f.payload {
 	case "":
 	case payloadMgmt:
-		return f.chooseMgmt(opts, files, command)
+		return nil, f.chooseMgmt(opts, files, command)
 	case payloadGraph:
 		if len(command) > 0 || f.binary != "" {
-			return errors.New("--payload graph: a definition is not run by a command or a --binary")
+			return nil, errors.New("--payload graph: a definition is not run by a command or a --binary")
 		}
 	case payloadCommand:
 		if len(command) == 0 && f.binary == "" {
-			return errors.New("--payload command: name the command after --, or a program with --binary")
+			return nil, errors.New("--payload command: name the command after --, or a program with --binary")
 		}
 	default:
-		return fmt.Errorf("--payload %q: use graph, command or mgmt", f.payload)
+		return nil, fmt.Errorf("--payload %q: use graph, command or mgmt", f.payload)
 	}
 	if f.binary != "" && len(command) == 0 {
 		command = []string{f.binary}
 	}
 	opts.Payload.Command = command
-	opts.Hosts, err = f.targets(files, command)
-	return err
+	opts.Hosts, sources, err = f.targets(files, command)
+	return sources, err
 }
 
 // chooseMgmt is choose for mgmt. Its code is not ours to read.
@@ -53,14 +53,14 @@ func (f *runFlags) chooseMgmt(opts *fleet.Options, files, command []string) (err
 		return errors.New("--payload mgmt: name mgmt itself with --binary FILE")
 	case len(f.hosts) == 0:
 		return errors.New("no host was named: use -H HOST")
+	case len(f.vars) > 0:
+		return errors.New("--var is for templates of definitions; mgmt's code has variables of its own")
 	}
 	opts.Payload.Mgmt, opts.Payload.Binary = &fleet.Mgmt{Binary: f.binary, Code: files[0]}, ""
-	hosts := make([]inventory.Host, len(f.hosts))
-	for i, text := range f.hosts {
-		if hosts[i], err = inventory.ParseHost(text); err != nil {
-			return fmt.Errorf("--host: %w", err)
-		}
+	hosts, err := f.namedHosts()
+	if err != nil {
+		return err
 	}
-	opts.Hosts, err = f.fleetHosts(hosts, func(int) []byte { return nil })
+	opts.Hosts, err = f.fleetHosts(hosts, nil)
 	return err
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,8 @@ const (
 
 var hostKeyPolicies = []string{string(fleet.HostKeysStrict), string(fleet.HostKeysAcceptNew), string(fleet.HostKeysInsecure)}
 
+var convergences = []string{string(fleet.ConvergeGroup), string(fleet.ConvergeHost)}
+
 // runFlags are the flags of run, as given.
 type runFlags struct {
 	hosts  []string
@@ -35,6 +38,7 @@ type runFlags struct {
 	payload  string
 	binary   string
 	env      []string
+	vars     []string
 	endpoint string
 	noop     bool
 	noWatch  bool
@@ -51,6 +55,7 @@ type runFlags struct {
 	keepaliveCount    int
 
 	maxConnections   int
+	converge         string
 	convergedTimeout seconds
 	maxRuntime       seconds
 	orphanTimeout    patience
@@ -81,7 +86,13 @@ stops the others.
 
 The payload is a definition, or a command. A definition runs on the hosts named
 with -H, or on the one that its key "remote:" names. It is kept applied until
-^C, or until all hosts had nothing to do for --converged-timeout.
+^C, or until all hosts had nothing to do for --converged-timeout. What is saved
+to the file meanwhile is checked and goes to its hosts; what is no good is told,
+and changes nothing.
+
+A file that is called *.yaml.tmpl is a template, rendered for each host over
+{{.Host}} {{.Run}} {{.Addr}} {{.User}} {{.Home}} {{.OS}} {{.Arch}} {{.Kernel}}
+{{.BootID}} and {{.Vars.KEY}}.
 
 With --payload mgmt the hosts run mgmt 1.x, a program of yours. CODE, a .mcl or
 .yaml file or a directory, is deployed once with "mgmt deploy" on this machine,
@@ -103,10 +114,11 @@ converged within --max-runtime, 4 only unreachable hosts, 5 taken over by
 another initiator, 130 interrupted.`,
 		Example: `  mgmt-remote run site.yaml
   mgmt-remote run -H root@192.0.2.7 -H db2:2222 --converged-timeout 5s site.yaml
+  mgmt-remote run -H h1 -H h2 --var port=80 --var h2:port=8080 web.yaml.tmpl
   mgmt-remote run -H h1 -H h2 -- uname -a
   mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'
   mgmt-remote run -H h1 -H h2 --payload mgmt --binary ./mgmt site.mcl`,
-		ValidArgsFunction: completeDefinitions,
+		ValidArgsFunction: completeSources,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			files, command := args, []string(nil)
@@ -131,7 +143,8 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.StringArrayVar(&f.env, "env", nil, "set `KEY=VALUE` in the payload's environment (repeatable)")
 		p.StringVar(&f.endpoint, "endpoint", endpointUnix, "`KIND` of the payload's etcd endpoint: unix (a socket) or tcp (127.0.0.1, for its own user only)")
 		p.BoolVar(&f.noop, "noop", false, "change nothing on the hosts, say what would be changed")
-		p.BoolVar(&f.noWatch, "no-watch", false, "do not follow changes of the definition files (this version never does)")
+		p.StringArrayVar(&f.vars, "var", nil, "set `[HOST:]KEY=VALUE` for templates, {{.Vars.KEY}} (repeatable)")
+		p.BoolVar(&f.noWatch, "no-watch", false, "do not follow changes of the definition files while the payloads run")
 		p.BoolVar(&f.noCache, "no-cache", false, "leave nothing at all on the hosts, no copies either")
 	})
 	flagGroup(p, "Connections", func(p *pflag.FlagSet) {
@@ -144,10 +157,11 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.Var(&f.retryFor, "retry-for", "give up a host after `TIME` without success; 0 = one attempt, or forever")
 		p.Var(&f.keepaliveInterval, "keepalive-interval", "`TIME` between keepalives")
 		p.IntVar(&f.keepaliveCount, "keepalive-count", sshconn.DefaultKeepaliveCount, "a connection is lost after `N` keepalives without an answer")
-		p.IntVar(&f.maxConnections, "max-connections", 0, "work on `N` hosts at the same time, 0 = all; with fewer than all, each ends on its own convergence")
+		p.IntVar(&f.maxConnections, "max-connections", 0, "work on `N` hosts at the same time, 0 = all")
 	})
 	flagGroup(p, "End of the run", func(p *pflag.FlagSet) {
 		p.Var(&f.convergedTimeout, "converged-timeout", "end the run when all hosts had nothing to do for `TIME`")
+		p.StringVar(&f.converge, "converge", "", "`WHAT` ends when it had nothing to do: the group of all hosts, or each host on its own (default: group, or host where --max-connections is lower than the number of hosts)")
 		p.Var(&f.maxRuntime, "max-runtime", "end the run after `TIME`, with exit code 3")
 		p.Var(&f.orphanTimeout, "orphan-timeout", "a session ends by itself after `TIME` without us, or never: forever")
 		p.BoolVar(&f.keepState, "keep-state", false, "keep this run's state and output below $XDG_STATE_HOME/mgmt-remote/runs")
@@ -174,8 +188,13 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if cmd.Flags().Changed("converged-timeout") && f.convergedTimeout == 0 {
 		opts.ConvergedTimeout = time.Nanosecond // at once; the fleet's 0 is "never"
 	}
-	if err := f.choose(&opts, files, command); err != nil {
+	sources, err := f.choose(&opts, files, command)
+	if err != nil {
 		return err
+	}
+	if n := len(opts.Hosts); opts.Converge == fleet.ConvergeGroup && f.maxConnections > 0 && f.maxConnections < n {
+		return fmt.Errorf("--converge group needs all %d hosts at the same time, and --max-connections %d does not let them: "+
+			"a group has converged only while all of it runs; use --converge host, or more connections", n, f.maxConnections)
 	}
 	for _, h := range opts.Hosts {
 		if h.Password != "" {
@@ -185,7 +204,11 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if f.hostKeys == string(fleet.HostKeysInsecure) {
 		say(cmd.ErrOrStderr(), "warning: --host-key=insecure: anyone on the way can be the host")
 	}
-	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0))
+	var beside func(context.Context, *fleet.Fleet)
+	if len(sources) > 0 && !f.noWatch {
+		beside = newFollower(cmd.ErrOrStderr(), opts.Hosts, sources).run
+	}
+	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0), beside)
 }
 
 // options makes the fleet's options of the flags, without hosts and command.
@@ -215,8 +238,8 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	return fleet.Options{
 		SSH:      ssh,
-		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, TCP: f.endpoint == endpointTCP},
-		RetryFor: retryFor, MaxConnections: f.maxConnections,
+		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, NoWatch: f.noWatch, TCP: f.endpoint == endpointTCP},
+		RetryFor: retryFor, MaxConnections: f.maxConnections, Converge: fleet.Converge(f.converge),
 		ConvergedTimeout: time.Duration(f.convergedTimeout), MaxRuntime: time.Duration(f.maxRuntime),
 		OrphanTimeout: time.Duration(f.orphanTimeout), NoCache: f.noCache, KeepState: f.keepState,
 		EtcdEndpoints: f.etcdEndpoints, EtcdTLS: tlsConfig, Logger: logger,
@@ -227,6 +250,9 @@ func (f *runFlags) options() (fleet.Options, error) {
 func (f *runFlags) check() error {
 	if f.endpoint != endpointUnix && f.endpoint != endpointTCP {
 		return fmt.Errorf("--endpoint %q: use unix or tcp", f.endpoint)
+	}
+	if f.converge != "" && !slices.Contains(convergences, f.converge) {
+		return fmt.Errorf("--converge %q: use group or host", f.converge)
 	}
 	if !slices.Contains(hostKeyPolicies, f.hostKeys) {
 		return fmt.Errorf("--host-key %q: use strict, accept-new or insecure", f.hostKeys)

@@ -11,8 +11,69 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
-// targets makes the hosts of -H, files and their remote: keys, and checks all of it.
-func (f *runFlags) targets(files, command []string) ([]fleet.Host, error) {
+// targets makes the hosts of -H, files and their remote: keys, and checks all of it. For each host there is the file
+// that its definition is in; none where the payload is a command.
+func (f *runFlags) targets(files, command []string) ([]fleet.Host, []*source, error) {
+	hosts, err := f.namedHosts()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(command) > 0 {
+		switch {
+		case len(files) > 0:
+			return nil, nil, errors.New("give a definition file or a command after --, not both")
+		case len(hosts) == 0:
+			return nil, nil, errors.New("no host was named: use -H HOST")
+		case f.noop:
+			return nil, nil, errors.New("--noop is for definitions; what a command would do only the command knows")
+		case len(f.vars) > 0:
+			return nil, nil, errors.New("--var is for templates of definitions; a command takes arguments and --env")
+		}
+		targets, err := f.fleetHosts(hosts, nil)
+		return targets, nil, err
+	}
+	if len(files) == 0 {
+		return nil, nil, errors.New("nothing to run: name a definition file, or a command after --")
+	}
+	vars, err := parseVariables(f.vars)
+	if err != nil {
+		return nil, nil, err
+	}
+	first, known := inventory.Host{}, variablesOfAny(vars)
+	if len(hosts) > 0 { // the others follow in giveVariables
+		first, known = hosts[0], variablesOf(vars, hosts[0].Name)
+	}
+	read, err := load(files, first, known)
+	if err != nil {
+		return nil, nil, err
+	}
+	sources := read
+	switch {
+	case len(hosts) > 0 && len(files) > 1:
+		return nil, nil, errors.New("with -H give one definition file: it is for all hosts named")
+	case len(hosts) > 0:
+		sources = make([]*source, len(hosts))
+		for i := range sources {
+			sources[i] = read[0]
+		}
+	default:
+		for _, s := range read {
+			h, err := s.host()
+			if err != nil {
+				return nil, nil, err
+			}
+			hosts = append(hosts, h)
+		}
+	}
+	targets, err := f.fleetHosts(hosts, sources)
+	if err != nil {
+		return nil, nil, err
+	}
+	return targets, sources, f.giveVariables(vars, hosts, targets, sources)
+}
+
+// namedHosts returns the hosts of -H.
+func (f *runFlags) namedHosts() ([]inventory.Host, error) {
 	hosts := make([]inventory.Host, 0, len(f.hosts))
 	for _, text := range f.hosts {
 		h, err := inventory.ParseHost(text)
@@ -21,64 +82,43 @@ func (f *runFlags) targets(files, command []string) ([]fleet.Host, error) {
 		}
 		hosts = append(hosts, h)
 	}
-	if len(command) > 0 {
-		switch {
-		case len(files) > 0:
-			return nil, errors.New("give a definition file or a command after --, not both")
-		case len(hosts) == 0:
-			return nil, errors.New("no host was named: use -H HOST")
-		case f.noop:
-			return nil, errors.New("--noop is for definitions; what a command would do only the command knows")
-		}
-		return f.fleetHosts(hosts, func(int) []byte { return nil })
-	}
-	if len(files) == 0 {
-		return nil, errors.New("nothing to run: name a definition file, or a command after --")
-	}
-	definitions, err := load(files)
-	if err != nil {
-		return nil, err
-	}
-	if len(hosts) > 0 {
-		if len(files) > 1 {
-			return nil, errors.New("with -H give one definition file: it is for all hosts named")
-		}
-		return f.fleetHosts(hosts, func(int) []byte { return definitions[0].Source })
-	}
-	for _, d := range definitions {
-		if d.Remote == "" {
-			return nil, fmt.Errorf("%s: no host was named: use -H HOST, or the key remote: in the file", d.File)
-		}
-		h, err := inventory.ParseHost(d.Remote)
-		if err != nil {
-			return nil, fmt.Errorf("%s:%d:%d: remote: %w", d.File, d.RemoteAt.Line, d.RemoteAt.Column, err)
-		}
-		hosts = append(hosts, h)
-	}
-	return f.fleetHosts(hosts, func(i int) []byte { return definitions[i].Source })
+	return hosts, nil
 }
 
-// load reads all files and reports the problems of all of them.
-func load(files []string) ([]*graph.Definition, error) {
-	var errs []error
-	definitions := make([]*graph.Definition, len(files))
-	for i, file := range files {
-		d, err := graph.Load(file)
-		errs = append(errs, err)
-		definitions[i] = d
-	}
-	return definitions, errors.Join(errs...)
-}
-
-func (f *runFlags) fleetHosts(hosts []inventory.Host, definition func(i int) []byte) ([]fleet.Host, error) {
+// fleetHosts makes hosts for the fleet; sources, if there are any, one for each.
+func (f *runFlags) fleetHosts(hosts []inventory.Host, sources []*source) ([]fleet.Host, error) {
 	if err := inventory.Unique(hosts); err != nil {
 		return nil, err
 	}
 	out := make([]fleet.Host, len(hosts))
 	for i, h := range hosts {
-		out[i] = fleet.Host{
-			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: f.prefix, Definition: definition(i),
+		out[i] = fleet.Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: f.prefix}
+		if sources != nil {
+			out[i].Definition, out[i].File = sources[i].bytes, sources[i].file
 		}
 	}
 	return out, nil
+}
+
+// giveVariables gives each host of a template its variables. What its remote: said before they were known, it must still say.
+func (f *runFlags) giveVariables(vars []variable, hosts []inventory.Host, targets []fleet.Host, sources []*source) error {
+	if err := checkVariables(vars, hosts); err != nil {
+		return err
+	}
+	templates := 0
+	for i := range targets {
+		s := sources[i]
+		if !graph.IsTemplate(s.file) {
+			continue
+		}
+		templates++
+		targets[i].Vars = variablesOf(vars, targets[i].Name)
+		if err := s.checkFor(targets[i], s.bytes); err != nil {
+			return err
+		}
+	}
+	if len(vars) > 0 && templates == 0 {
+		return errors.New("--var is for templates, files that are called *.yaml.tmpl or *.yml.tmpl, and there is none")
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -126,11 +127,14 @@ func TestTargets(t *testing.T) {
 		{"not a host", []string{"a b"}, []string{bare}, nil, "!--host: "},
 	} {
 		f := runFlags{hosts: tc.hosts, prefix: "/p"}
-		hosts, err := f.targets(tc.files, tc.command)
+		hosts, sources, err := f.targets(tc.files, tc.command)
 		var got []string
 		for _, h := range hosts {
 			if h.Prefix != "/p" {
 				t.Errorf("%s: %s has the prefix %q", tc.name, h.Name, h.Prefix)
+			}
+			if i := len(got); len(tc.command) == 0 && (sources[i].file != h.File || string(sources[i].bytes) != string(h.Definition)) {
+				t.Errorf("%s: %s is not the source of %s", tc.name, sources[i].file, h.Name)
 			}
 			line, _, _ := strings.Cut(string(h.Definition), "\n")
 			got = append(got, strings.Join([]string{h.Name, h.User, h.Addr, strconv.Itoa(h.Port), strings.TrimPrefix(line, "graph: ")}, " "))
@@ -142,6 +146,25 @@ func TestTargets(t *testing.T) {
 		} else if err != nil || strings.Join(got, "; ") != tc.want {
 			t.Errorf("%s: %q, %v", tc.name, got, err)
 		}
+	}
+}
+
+func TestVariables(t *testing.T) {
+	vars, err := parseVariables([]string{"a=1", "a=2", "h1:a=3", "h1:b==x:y", "h2:b=", "c=all"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]map[string]string{
+		"h1": {"a": "3", "b": "=x:y", "c": "all"},
+		"h2": {"a": "2", "b": "", "c": "all"},
+		"h3": {"a": "2", "c": "all"},
+	} {
+		if got := variablesOf(vars, host); !maps.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", host, got, want)
+		}
+	}
+	if got := variablesOfAny(vars); !maps.Equal(got, map[string]string{"a": "2", "b": "", "c": "all"}) {
+		t.Errorf("any host has %q", got)
 	}
 }
 

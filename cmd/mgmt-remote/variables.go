@@ -1,0 +1,83 @@
+//go:build !engine
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/payload"
+)
+
+// variable is one --var. Of several with the same name, the last one counts, and a host's own more than those of all.
+type variable struct {
+	text       string // as given
+	host       string // "" for all
+	key, value string
+}
+
+func parseVariables(texts []string) ([]variable, error) {
+	all := make([]variable, len(texts))
+	for i, text := range texts {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, fmt.Errorf("--var %q: not [HOST:]KEY=VALUE", text)
+		}
+		v := variable{text: text, key: name, value: value}
+		if host, key, ok := strings.Cut(name, ":"); ok {
+			if v.host, v.key = host, key; host == "" {
+				return nil, fmt.Errorf("--var %q: no host before the colon", text)
+			}
+		}
+		if err := payload.ValidVar(v.key); err != nil {
+			return nil, fmt.Errorf("--var %q: %w", text, err)
+		}
+		all[i] = v
+	}
+	return all, nil
+}
+
+// variablesOf returns what a host's template finds in .Vars.
+func variablesOf(all []variable, host string) map[string]string {
+	vars := map[string]string{}
+	for _, owner := range []string{"", host} {
+		for _, v := range all {
+			if v.host == owner {
+				vars[v.key] = v.value
+			}
+		}
+	}
+	return vars
+}
+
+// variablesOfAny is for a template whose host is still to be found out: where a variable is given for some hosts only,
+// it has the value of one of them.
+func variablesOfAny(all []variable) map[string]string {
+	vars := map[string]string{}
+	for _, v := range all {
+		vars[v.key] = v.value
+	}
+	maps.Copy(vars, variablesOf(all, ""))
+	return vars
+}
+
+// checkVariables finds variables of hosts that there are not.
+func checkVariables(all []variable, hosts []inventory.Host) error {
+	for _, v := range all {
+		if v.host != "" && !slices.ContainsFunc(hosts, func(h inventory.Host) bool { return h.Name == v.host }) {
+			names := make([]string, len(hosts))
+			for i, h := range hosts {
+				names[i] = h.Name
+			}
+			more := ""
+			if len(names) > 5 {
+				names, more = names[:5], fmt.Sprintf(" and %d more", len(hosts)-5)
+			}
+			return fmt.Errorf("--var %q: no host of this run is called %s; there are %s%s", v.text, v.host, strings.Join(names, ", "), more)
+		}
+	}
+	return nil
+}
