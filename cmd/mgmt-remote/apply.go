@@ -21,7 +21,8 @@ import (
 )
 
 type applyOptions struct {
-	noop bool
+	noop  bool
+	watch bool // follow changes of the file
 	// convergedTimeout is how long everything must be as declared before apply ends by itself; negative = never.
 	convergedTimeout time.Duration
 	// failedTimeout is how long nothing but failed resources may be left before apply ends by itself; negative = never.
@@ -72,6 +73,7 @@ nothing was touched; 2 a resource failed for good.`,
 		},
 	}
 	cmd.Flags().BoolVar(&opts.noop, "noop", false, "change nothing, only say what would change")
+	cmd.Flags().BoolVar(&opts.watch, "watch", false, "go on with what is saved to FILE meanwhile; what is no good is told, and changes nothing")
 	cmd.Flags().Var(&convergedTimeout, "converged-timeout",
 		"end after nothing was left to do for `TIME`; 0 = at once (default: never)")
 	cmd.Flags().Var(&failedTimeout, "failed-timeout",
@@ -123,7 +125,14 @@ func apply(ctx context.Context, file string, opts applyOptions, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	if err := e.Run(ctx); err != nil {
+	following := func() {}
+	if opts.watch {
+		following = follow(ctx, e, def, stderr)
+	}
+	err = e.Run(ctx)
+	cancel()
+	following()
+	if err != nil {
 		return err
 	}
 	if len(p.failed) > 0 {

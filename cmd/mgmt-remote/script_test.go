@@ -10,10 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
@@ -149,6 +151,22 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 		}
 		ts.Check(err)
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(block), 0o600))
+	},
+	// await FILE REGEXP waits until something else has written that into the file.
+	"await": func(ts *testscript.TestScript, _ bool, args []string) {
+		want, err := regexp.Compile("(?m)" + args[1])
+		ts.Check(err)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for limit := time.Now().Add(time.Minute); ; <-tick.C {
+			data, err := os.ReadFile(ts.MkAbs(args[0]))
+			if err == nil && want.Match(data) {
+				return
+			}
+			if time.Now().After(limit) {
+				ts.Fatalf("not within a minute: %v %s", err, data)
+			}
+		}
 	},
 	// narrow fails when a line of stdout is wider than 80 columns.
 	"narrow": func(ts *testscript.TestScript, _ bool, _ []string) {
