@@ -8,7 +8,8 @@ type JoinGroup struct{ Host string }
 // LeaveGroup takes a host out of the group: failed, unreachable or removed. The others don't wait for it any longer.
 type LeaveGroup struct{ Host string }
 
-// HostAttached tells the converge actor that a host's session is held by its current connection.
+// HostAttached tells the converge actor that a host's session is held by its current connection, and that its payload has
+// the newest definition.
 type HostAttached struct {
 	Host  string
 	Epoch uint64
@@ -16,6 +17,10 @@ type HostAttached struct {
 
 // HostDetached tells that it is not any more.
 type HostDetached struct{ Host string }
+
+// HostOutdated tells that a host's definition changed: what the host says is about an old one, until HostAttached says
+// that it has the new one. Convergence that was said before does not count any more.
+type HostOutdated struct{ Host string }
 
 // ReportQuiet gives the converge actor what a payload that does not speak etcd said of itself; the actor writes the key.
 type ReportQuiet struct {

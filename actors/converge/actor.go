@@ -152,7 +152,10 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 		a.look(m.Host)
 	case messages.HostDetached:
 		a.clock.attach(m.Host, 0)
-		delete(a.told, "") // the supervisor may not have taken our word any more
+		a.look(m.Host)
+	case messages.HostOutdated:
+		a.clock.attach(m.Host, 0)
+		delete(a.told, "") // what was said before is not true any more, and the supervisor does not take it
 		delete(a.told, m.Host)
 		a.look(m.Host)
 	case quiet.Change:

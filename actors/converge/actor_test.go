@@ -250,16 +250,18 @@ func TestGroup(t *testing.T) {
 	})
 }
 
-// A host whose definition changed is detached for a while. What was said before that, the supervisor may not have taken.
-func TestConvergenceIsSaidAgainAfterAHostWasDetached(t *testing.T) {
+func TestConvergenceIsSaidAgainAfterADefinitionChanged(t *testing.T) {
 	for _, mode := range []converge.Mode{converge.Group, converge.Host} {
 		inBubble(t, mode, func(r *rig) {
 			r.settle("a")
 			time.Sleep(time.Minute)
 			r.send(messages.HostDetached{Host: "a"})
-			time.Sleep(time.Minute)
-			r.send(messages.HostAttached{Host: "a", Epoch: 1})
-			r.send(messages.HostAttached{Host: "a", Epoch: 1}) // said twice, it is no break
+			r.send(messages.HostAttached{Host: "a", Epoch: 2}) // a new connection alone is no reason
+			time.Sleep(30 * time.Second)
+			r.send(messages.HostOutdated{Host: "a"})
+			time.Sleep(30 * time.Second)
+			r.send(messages.HostAttached{Host: "a", Epoch: 2})
+			r.send(messages.HostAttached{Host: "a", Epoch: 2}) // said twice, it is no break
 			time.Sleep(time.Minute)
 			if all, at := r.parent.converged(); len(all) != 2 || at[1].Sub(at[0]) != 2*time.Minute {
 				r.Errorf("mode %v: heard %+v", mode, all)

@@ -23,7 +23,7 @@ func (s *supervisor) update(m messages.UpdateDefinition) {
 		return
 	}
 	h.definition, h.outdated = m.Definition, true
-	s.tellConverge(messages.HostDetached{Host: h.name})
+	s.tellConverge(messages.HostOutdated{Host: h.name})
 	if h.pid != nil {
 		s.root.Send(h.pid, m)
 	}
