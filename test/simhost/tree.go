@@ -168,6 +168,21 @@ func (t *tree) put(p string, data []byte, mode fs.FileMode) {
 	t.nodes[p] = &node{mode: mode, uid: t.uid, data: data, size: int64(len(data)), mtime: time.Now()}
 }
 
+// bind makes a socket where its directory is there and nothing has its name, in one step: the directory may be on its
+// way out.
+func (t *tree) bind(p string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, _, err := t.stat(p, true); err == nil {
+		return false
+	}
+	if _, dir, err := t.stat(path.Dir(p), true); err != nil || !dir.mode.IsDir() {
+		return false
+	}
+	t.nodes[p] = &node{mode: fs.ModeSocket | 0o600, uid: t.uid, mtime: time.Now()}
+	return true
+}
+
 func (t *tree) read(p string) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

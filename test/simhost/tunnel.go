@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"net"
-	"path"
 	"slices"
 	"time"
 
@@ -36,13 +34,9 @@ func (c *connection) forward(payload []byte) bool {
 
 // listen makes the socket. A path that exists is refused, as bind does: sshd never removes an old one.
 func (h *Host) listen(f forward) bool {
-	if _, there := h.tree.mode(f.path); there {
+	if !h.tree.bind(f.path) {
 		return false
 	}
-	if mode, there := h.tree.mode(path.Dir(f.path)); !there || !mode.IsDir() {
-		return false
-	}
-	h.tree.put(f.path, nil, fs.ModeSocket|0o600)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forwards = append(h.forwards, f)
