@@ -50,6 +50,7 @@ type Fleet struct {
 	mu         sync.Mutex
 	hosts      map[string]Host                // by name; only grows
 	given      map[string]messages.Definition // to the hosts, the newest ones
+	checked    []byte                         // the last definition that was found good and is no template
 	root       *actor.RootContext
 	supervisor *actor.PID // nil before and after Run
 	pending    messages.StopLevel
@@ -82,6 +83,7 @@ func New(opts Options) (*Fleet, error) {
 		opts.Observe = func(messages.Event) {}
 	}
 	f := &Fleet{opts: opts, hosts: map[string]Host{}, given: map[string]messages.Definition{}}
+	f.stopping, f.stopBegun = context.WithCancel(context.Background())
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -202,11 +204,11 @@ func (f *Fleet) register(h Host) (string, error) {
 			return "", fmt.Errorf("host %s: prefix %w", h.Name, err)
 		}
 	}
-	if len(f.opts.Payload.Command) == 0 {
+	if f.isGraph() {
 		if h.Definition == nil {
 			return "", fmt.Errorf("host %s has neither a graph definition nor a command to run", h.Name)
 		}
-		if err := h.definition().Check(); err != nil {
+		if err := f.check(h); err != nil {
 			return "", err
 		}
 	}
@@ -222,7 +224,7 @@ func (f *Fleet) register(h Host) (string, error) {
 		return "", fmt.Errorf("host %s: a group converges only while all its hosts run, and no more than %d can at the same time", h.Name, limit)
 	}
 	f.hosts[h.Name] = h
-	if h.Definition != nil {
+	if f.isGraph() {
 		f.given[h.Name] = messages.Definition{Version: 1, Source: h.Definition}
 	}
 	return h.Name, nil

@@ -27,8 +27,8 @@ type Host struct {
 	Prefix   string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
 
 	Definition []byte            // of the graph payload. Nobody may change the bytes any more; see Fleet.Update
-	File       string            // what the definition is called in messages; a name that ends in .tmpl makes it a template
-	Vars       map[string]string // what a template finds in .Vars; keys are letters, digits and _
+	File       string            // what the definition is called in messages; one that ends in .yaml.tmpl makes it a template
+	Vars       map[string]string // what a template finds in .Vars
 }
 
 // Payload is what every host of the fleet runs: a command, mgmt, or where neither is given a graph definition.
@@ -37,7 +37,8 @@ type Payload struct {
 	Command []string
 	Env     []string // KEY=VALUE, templates as well
 	Binary  string   // a local file that is copied and run instead of Command[0]
-	Noop    bool     // graph: change nothing, say what would be changed
+	Mgmt    *Mgmt    // nil = the payload is not mgmt
+	Noop    bool     // graph and mgmt: change nothing, say what would be changed
 	NoWatch bool     // graph: do not follow changes of the definition, see Fleet.Update
 	TCP     bool     // the etcd endpoint of the payload is 127.0.0.1:PORT instead of a Unix socket
 }

@@ -27,7 +27,7 @@ type definitionFailed struct {
 // request says for whom a plan or a definition is made.
 func (cfg Config) request(p prepared, d messages.Definition) payload.Request {
 	return payload.Request{
-		Run: cfg.Run, Host: cfg.Host.Name, Facts: p.facts, Base: p.record.Base,
+		Run: cfg.Run, Host: cfg.Host.Name, Addr: cfg.Host.Addr, Facts: p.facts, Base: p.record.Base,
 		Token: p.record.Token, Nonce: p.record.Nonce, Fence: p.record.Fence,
 		Definition: payload.Definition{File: cfg.File, Source: d.Source, Vars: cfg.Vars},
 	}

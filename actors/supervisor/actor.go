@@ -109,6 +109,10 @@ type host struct {
 	ended   bool // PayloadEnded was published
 	done    bool
 
+	forgotten bool                  // the converge actor was told to forget it
+	failed    *messages.Exit        // the payload ended badly, and nobody had asked it to end
+	quiet     *messages.ReportQuiet // what was last reported, of payloads that don't speak etcd; nil = nothing
+
 	definition messages.Definition // the newest
 	outdated   bool                // the payload follows an older one
 }
@@ -243,9 +247,11 @@ func (s *supervisor) event(event messages.Event) {
 	case messages.PayloadStarted:
 		h.tracker.Well(time.Now())
 		// A host that was given up by the others for a while is one of them again.
-		s.join(h)
-		h.held = m.Epoch
-		s.attach(h)
+		if !h.forgotten { // else its session was only found again
+			s.join(h)
+			h.held = m.Epoch
+			s.attach(h)
+		}
 	case messages.PayloadEnded:
 		if h.ended {
 			return // a shim repeats it to whoever attaches
@@ -391,8 +397,15 @@ func (s *supervisor) convergeFailed(self actor.Supervisor, child *actor.PID, f *
 	s.cfg.Logger.Error("the converge actor failed and is restarted", "error", f)
 	self.RestartChildren(child)
 	for _, h := range s.hosts {
-		if h.member {
-			s.join(h)
+		if h.forgotten {
+			s.root.Send(child, messages.ForgetHost{Host: h.name})
+		} else if !h.done {
+			if h.member {
+				s.join(h)
+			}
+			if h.quiet != nil {
+				s.root.Send(child, *h.quiet)
+			}
 			s.attach(h)
 		}
 	}

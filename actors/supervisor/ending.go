@@ -174,7 +174,7 @@ func (s *supervisor) forget(h *host) {
 		return
 	}
 	h.forgotten = true
-	s.tellConverge(messages.LeaveGroup{Host: h.name})
+	s.leave(h)
 	s.tellConverge(messages.ForgetHost{Host: h.name})
 }
 

@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -89,64 +91,76 @@ func apply(ctx context.Context, file string, opts applyOptions, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	report := func(bool) {}
-	if wopts, found, err := world.FromEnv(os.Getenv); err != nil {
+	w, err := openWorld()
+	if err != nil {
 		return err
-	} else if found {
-		w, err := world.Open(wopts)
-		if err != nil {
-			return err
-		}
-		report = w.Report
+	}
+	p := &applyPrinter{out: stdout, noop: opts.noop, failed: make(map[string]struct{})}
+	p.total.Store(int64(len(def.Resources)))
+	c := &composer{printer: p, def: def, report: func(bool) {}}
+	engineOptions := engine.Options{Noop: opts.noop, Observer: c}
+	if w != nil {
+		c.report, engineOptions.World = w.Report, w
 		defer func() {
-			if err := w.Close(); err != nil { // the lease ends by itself; what was applied stays applied
+			ending := world.Finished
+			if err != nil {
+				ending = world.Unfinished
+			}
+			if err := w.Close(ending); err != nil { // the leases end by themselves; what was applied stays applied
 				_, _ = fmt.Fprintln(stderr, "mgmt-remote: warning:", err)
 			}
 		}()
+	} else if parts := sharedParts(def); len(parts) > 0 {
+		p.line("this machine is alone, nothing is exchanged: %s", strings.Join(parts, ", "))
 	}
+	return c.run(ctx, engineOptions, opts, w, stderr)
+}
+
+// run applies until ctx ends or a status has lasted as long as it may.
+func (c *composer) run(ctx context.Context, engineOptions engine.Options, opts applyOptions, w *world.World, stderr io.Writer) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := &applyPrinter{out: stdout, noop: opts.noop, total: len(def.Resources), failed: make(map[string]struct{})}
 	end := time.AfterFunc(time.Hour, cancel)
 	end.Stop()
 	defer end.Stop()
-	e, err := engine.New(def, engine.Options{
-		Noop:     opts.noop,
-		Observer: p,
-		Status: func(s engine.Status) {
-			report(s == engine.Quiet)
-			p.status(s)
-			end.Stop()
-			if d := opts.after(s); d >= 0 {
-				end.Reset(d)
-			}
-		},
-	})
-	if err != nil {
+	engineOptions.Status = func(s engine.Status) {
+		c.status(s)
+		c.printer.status(s)
+		end.Stop()
+		if d := opts.after(s); d >= 0 {
+			end.Reset(d)
+		}
+	}
+	if c.engine, err = engine.New(c.def, engineOptions); err != nil {
 		return err
 	}
-	following := func() {}
+	var following sync.WaitGroup
 	if opts.watch {
-		following = follow(ctx, e, def, stderr)
+		following.Go(func() { c.followFile(ctx, stderr) })
 	}
-	err = e.Run(ctx)
+	if w != nil {
+		following.Go(func() { c.followExports(ctx, w, stderr) })
+	}
+	err = c.engine.Run(ctx)
 	cancel()
-	following()
+	following.Wait()
 	if err != nil {
 		return err
 	}
-	if len(p.failed) > 0 {
-		_, _ = fmt.Fprintln(stderr, "mgmt-remote: failed:", p.failures())
+	if len(c.printer.failed) > 0 {
+		_, _ = fmt.Fprintln(stderr, "mgmt-remote: failed:", c.printer.failures())
 		return exitError(exitFailed)
 	}
 	return nil
 }
 
-// applyPrinter writes what happens, a line for each change. The engine calls it from one goroutine.
+// applyPrinter writes what happens, a line for each change. The engine calls it from one goroutine; line may be called
+// from any.
 type applyPrinter struct {
-	out    io.Writer
 	noop   bool
-	total  int
+	total  atomic.Int64 // how many resources there are
+	mu     sync.Mutex   // of out
+	out    io.Writer
 	failed map[string]struct{} // what is failed for good right now
 }
 
@@ -173,9 +187,9 @@ func (p *applyPrinter) Observe(ev engine.Event) {
 func (p *applyPrinter) status(s engine.Status) {
 	switch {
 	case s == engine.Quiet && p.noop:
-		p.line("%d resources checked, nothing was changed", p.total)
+		p.line("%d resources checked, nothing was changed", p.total.Load())
 	case s == engine.Quiet:
-		p.line("%d resources are as declared", p.total)
+		p.line("%d resources are as declared", p.total.Load())
 	case s == engine.Stuck:
 		p.line("nothing left to do, but failed: %s", p.failures())
 	}
@@ -189,6 +203,8 @@ func (p *applyPrinter) failures() string {
 // line writes one line. Names and output come from anywhere, so nothing in them reaches a terminal as a command. That a
 // reader went away is no reason to stop applying, so write errors are dropped.
 func (p *applyPrinter) line(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	_, _ = fmt.Fprintln(p.out, strings.Map(printable, fmt.Sprintf(format, args...)))
 }
 
@@ -199,7 +215,7 @@ func printable(r rune) rune {
 	return '?'
 }
 
-// completeDefinitions completes the names of definition files.
+// completeDefinitions completes the names of definition files, but not of templates.
 func completeDefinitions(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 }

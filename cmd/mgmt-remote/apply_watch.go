@@ -5,35 +5,30 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/mgmt-remote/mgmt-remote/internal/engine"
 	"github.com/mgmt-remote/mgmt-remote/internal/filewatch"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 )
 
-// follow gives the engine what is saved to the definition's file, until ctx ends. The returned function waits for that.
-func follow(ctx context.Context, e *engine.Engine, def *graph.Definition, stderr io.Writer) func() {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		err := filewatch.Watch(ctx, map[string][]byte{def.File: def.Source}, func(c filewatch.Change) {
-			if err := update(e, c); err != nil {
-				_, _ = fmt.Fprintf(stderr, "mgmt-remote: %s changed and is no good, the old definition stays:\n%v\n", c.Path, err)
-			}
-		})
-		if err != nil {
-			_, _ = fmt.Fprintln(stderr, "mgmt-remote: warning: changes of the definition are not followed:", err)
+// followFile declares what is saved to the definition's file, until ctx ends.
+func (c *composer) followFile(ctx context.Context, stderr io.Writer) {
+	known := map[string][]byte{c.def.File: c.def.Source}
+	err := filewatch.Watch(ctx, known, func(change filewatch.Change) {
+		if err := c.take(change); err != nil {
+			_, _ = fmt.Fprintf(stderr, "mgmt-remote: %s changed and is no good, the old definition stays:\n%v\n", change.Path, err)
 		}
-	}()
-	return func() { <-ended }
+	})
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "mgmt-remote: warning: changes of the definition are not followed:", err)
+	}
 }
 
-func update(e *engine.Engine, c filewatch.Change) error {
-	if c.Err != nil {
-		return c.Err
+func (c *composer) take(change filewatch.Change) error {
+	if change.Err != nil {
+		return change.Err
 	}
-	def, err := graph.Parse(c.Path, c.Content)
+	def, err := graph.Parse(change.Path, change.Content)
 	if err != nil {
 		return err
 	}
-	return e.Update(def)
+	return c.declare(def)
 }

@@ -6,12 +6,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// completeSources completes the names of definition files and of templates.
-func completeSources(cmd *cobra.Command, args []string, text string) ([]string, cobra.ShellCompDirective) {
-	endings, directive := completeDefinitions(cmd, args, text)
-	return append(endings, "yaml.tmpl", "yml.tmpl"), directive
-}
-
 // complete says how the values of run's flags are completed. Files are what a shell completes where nothing is said.
 func (f *runFlags) complete(cmd *cobra.Command) {
 	nothing := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -15,6 +14,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph/draw"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 )
 
 // newGraphCommand makes `mgmt-remote graph`: what can be said about definitions without any host.
@@ -135,9 +135,6 @@ func loadSample(file string, vars variables) (*graph.Definition, error) {
 // variables is a flag that can be given many times: KEY=VALUE, for templates.
 type variables map[string]string
 
-// variable is what {{.Vars.NAME}} can name.
-var variable = regexp.MustCompile(`^[\pL_][\pL\p{Nd}_]*$`)
-
 func (v variables) flag(cmd *cobra.Command) {
 	cmd.Flags().Var(v, "var", "set a variable of templates, as in {{.Vars.KEY}}; can be repeated")
 	if err := cmd.RegisterFlagCompletionFunc("var", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)); err != nil {
@@ -154,12 +151,13 @@ func (v variables) Type() string { return "KEY=VALUE" }
 // Set takes one KEY=VALUE.
 func (v variables) Set(text string) error {
 	key, value, ok := strings.Cut(text, "=")
-	switch _, twice := v[key]; {
-	case !ok:
+	if !ok {
 		return fmt.Errorf("%q is not of the form KEY=VALUE", text)
-	case !variable.MatchString(key):
-		return fmt.Errorf("%q can't be a name: use letters, digits and _", key)
-	case twice:
+	}
+	if err := payload.ValidVar(key); err != nil {
+		return err
+	}
+	if _, twice := v[key]; twice {
 		return fmt.Errorf("%s is given twice", key)
 	}
 	v[key] = value

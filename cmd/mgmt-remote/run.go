@@ -118,7 +118,7 @@ another initiator, 130 interrupted.`,
   mgmt-remote run -H h1 -H h2 -- uname -a
   mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'
   mgmt-remote run -H h1 -H h2 --payload mgmt --binary ./mgmt site.mcl`,
-		ValidArgsFunction: completeSources,
+		ValidArgsFunction: completeTemplates,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			files, command := args, []string(nil)

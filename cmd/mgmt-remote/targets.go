@@ -101,7 +101,7 @@ func (f *runFlags) fleetHosts(hosts []inventory.Host, sources []*source) ([]flee
 }
 
 // giveVariables gives each host of a template its variables. What its remote: said before they were known, it must still say.
-func (f *runFlags) giveVariables(vars []variable, hosts []inventory.Host, targets []fleet.Host, sources []*source) error {
+func (f *runFlags) giveVariables(vars []hostVariable, hosts []inventory.Host, targets []fleet.Host, sources []*source) error {
 	if err := checkVariables(vars, hosts); err != nil {
 		return err
 	}

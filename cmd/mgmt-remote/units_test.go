@@ -150,7 +150,7 @@ func TestTargets(t *testing.T) {
 }
 
 func TestVariables(t *testing.T) {
-	vars, err := parseVariables([]string{"a=1", "a=2", "h1:a=3", "h1:b==x:y", "h2:b=", "c=all"})
+	vars, err := parseVariables([]string{"a=2", "h1:a=3", "h1:b==x:y", "h2:b=", "c=all"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,21 +12,21 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 )
 
-// variable is one --var. Of several with the same name, the last one counts, and a host's own more than those of all.
-type variable struct {
+// hostVariable is one --var of run. A host's own goes before one for all.
+type hostVariable struct {
 	text       string // as given
 	host       string // "" for all
 	key, value string
 }
 
-func parseVariables(texts []string) ([]variable, error) {
-	all := make([]variable, len(texts))
+func parseVariables(texts []string) ([]hostVariable, error) {
+	all := make([]hostVariable, len(texts))
 	for i, text := range texts {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok {
 			return nil, fmt.Errorf("--var %q: not [HOST:]KEY=VALUE", text)
 		}
-		v := variable{text: text, key: name, value: value}
+		v := hostVariable{text: text, key: name, value: value}
 		if host, key, ok := strings.Cut(name, ":"); ok {
 			if v.host, v.key = host, key; host == "" {
 				return nil, fmt.Errorf("--var %q: no host before the colon", text)
@@ -35,13 +35,16 @@ func parseVariables(texts []string) ([]variable, error) {
 		if err := payload.ValidVar(v.key); err != nil {
 			return nil, fmt.Errorf("--var %q: %w", text, err)
 		}
+		if slices.ContainsFunc(all[:i], func(o hostVariable) bool { return o.host == v.host && o.key == v.key }) {
+			return nil, fmt.Errorf("--var %q: %s is given twice", text, name)
+		}
 		all[i] = v
 	}
 	return all, nil
 }
 
 // variablesOf returns what a host's template finds in .Vars.
-func variablesOf(all []variable, host string) map[string]string {
+func variablesOf(all []hostVariable, host string) map[string]string {
 	vars := map[string]string{}
 	for _, owner := range []string{"", host} {
 		for _, v := range all {
@@ -55,7 +58,7 @@ func variablesOf(all []variable, host string) map[string]string {
 
 // variablesOfAny is for a template whose host is still to be found out: where a variable is given for some hosts only,
 // it has the value of one of them.
-func variablesOfAny(all []variable) map[string]string {
+func variablesOfAny(all []hostVariable) map[string]string {
 	vars := map[string]string{}
 	for _, v := range all {
 		vars[v.key] = v.value
@@ -65,7 +68,7 @@ func variablesOfAny(all []variable) map[string]string {
 }
 
 // checkVariables finds variables of hosts that there are not.
-func checkVariables(all []variable, hosts []inventory.Host) error {
+func checkVariables(all []hostVariable, hosts []inventory.Host) error {
 	for _, v := range all {
 		if v.host != "" && !slices.ContainsFunc(hosts, func(h inventory.Host) bool { return h.Name == v.host }) {
 			names := make([]string, len(hosts))

@@ -177,6 +177,12 @@ func (e *Engine) loop(ctx context.Context) {
 	}
 }
 
+func (e *Engine) outdated() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pending != nil
+}
+
 // mark notes that a vertex has to be looked at (again).
 func (e *Engine) mark(v *vertex) {
 	if v.gone.Load() {
@@ -203,8 +209,11 @@ func (e *Engine) wait(v *vertex, verdict verdict, d time.Duration) {
 
 func (e *Engine) enqueue(v *vertex) { e.set(v, v.verdict, queued) }
 
-// publish reports the status if it changed.
+// publish reports the status if it changed. Where a definition waits to be taken, what there is to say is outdated.
 func (e *Engine) publish() {
+	if e.outdated() {
+		return
+	}
 	s := Busy
 	switch {
 	case e.notOK == 0:

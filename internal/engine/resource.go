@@ -65,6 +65,9 @@ type differ interface {
 
 // newResource makes what checks and applies r. w is nil on a machine that is alone.
 func newResource(r *graph.Resource, w World) (resource, error) {
+	if r.Exported() {
+		return newExport(r, w)
+	}
 	switch spec := r.Spec.(type) {
 	case *graph.Noop:
 		return noopResource{}, nil
@@ -85,8 +88,9 @@ func newResource(r *graph.Resource, w World) (resource, error) {
 		return newGroup(r.ID.Name, spec)
 	case *graph.Timer:
 		return newTimer(spec), nil
+	case *graph.KV:
+		return newKV(spec, w), nil
 	default:
-		_ = w // kv and exported resources need it
 		return nil, fmt.Errorf("engine: %s: unknown kind of resource %T", r.ID, spec)
 	}
 }

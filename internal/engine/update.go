@@ -75,7 +75,8 @@ func newPlan(def *graph.Definition, w World) (*plan, error) {
 // that is under way is ended, a change of it is waited for, and the observer is told Released after that. The status is
 // Busy as soon as there is something new to look at, or a change of something old to wait for.
 //
-// An error means that def is not valid or that Run is not running; then nothing changes.
+// Before Run it replaces New's definition. An error means that def is not valid or that Run has ended; then nothing
+// changes.
 func (e *Engine) Update(def *graph.Definition) error {
 	p, err := newPlan(def, e.opts.World)
 	if err != nil {
@@ -83,8 +84,12 @@ func (e *Engine) Update(def *graph.Definition) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.phase != phaseRunning {
-		return errors.New("engine: Update: the engine is not running")
+	switch e.phase {
+	case phaseNew:
+		e.initial = p
+		return nil
+	case phaseOver:
+		return errors.New("engine: Update: the engine has ended")
 	}
 	e.pending = p
 	select {

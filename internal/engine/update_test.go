@@ -63,8 +63,8 @@ func TestUpdate(t *testing.T) {
 func TestUpdateOutsideOfRun(t *testing.T) {
 	def := definition(noop("a"))
 	r := prepare(t, def, Options{})
-	if err := r.e.Update(def); err == nil {
-		t.Error("accepted before Run")
+	if err := r.e.Update(def); err != nil {
+		t.Errorf("refused before Run: %v", err)
 	}
 	r.begin()
 	r.untilStatus(Quiet)

@@ -37,7 +37,7 @@ func (r Refusal) String() string {
 	return fmt.Sprintf("%s[%s:%s] is not collected: %s", r.Kind, r.Host, r.Name, r.Reason)
 }
 
-// Collect makes resources of what def collects from all exports of the run. A file lands in the pattern's directory under
+// Collect makes resources of what def collects of all exports of the run. A file lands in the pattern's directory under
 // the last part of its path. Where two land on one path, that of the first host by name wins; what def manages itself,
 // def wins. The IDs are file[HOST:NAME], and none of them is declared in def.
 func Collect(def *graph.Definition, all []Export) ([]graph.Resource, []Refusal) {
@@ -95,7 +95,7 @@ func collect(def *graph.Definition, all []Export, decode func(Export) (*File, er
 	)
 	for _, c := range patterns(def) {
 		for _, e := range all {
-			if e.Kind != c.Kind {
+			if !c.Wants(e.Kind, e.Name) {
 				continue
 			}
 			refuse := func(format string, args ...any) {
@@ -114,7 +114,11 @@ func collect(def *graph.Definition, all []Export, decode func(Export) (*File, er
 				refuse("%s", why)
 				continue
 			}
-			if other, is := taken[where]; is {
+			other, is := taken[where]
+			if is && other == e.key() { // another pattern for names brought it here already
+				continue
+			}
+			if is {
 				refuse("%s is already the place of %s[%s:%s]", where, other.kind, other.host, other.name)
 				continue
 			}
@@ -132,7 +136,7 @@ func collect(def *graph.Definition, all []Export, decode func(Export) (*File, er
 func patterns(def *graph.Definition) []graph.Collect {
 	var list []graph.Collect
 	for _, c := range def.Collect {
-		if !slices.ContainsFunc(list, func(o graph.Collect) bool { return o.Kind == c.Kind && o.Pattern == c.Pattern }) {
+		if !slices.ContainsFunc(list, func(o graph.Collect) bool { return o.Kind == c.Kind && o.Pattern == c.Pattern && o.Name == c.Name }) {
 			list = append(list, c)
 		}
 	}

@@ -170,3 +170,26 @@ func FuzzCollect(f *testing.F) {
 		}
 	})
 }
+
+// Names can be told apart where several things are exported; an export that two patterns want is brought in once.
+func TestCollectByName(t *testing.T) {
+	def := &graph.Definition{Collect: []graph.Collect{
+		{Kind: graph.KindFile, Pattern: "/a/", Name: "address-*"}, {Kind: graph.KindFile, Pattern: "/k/", Name: "key-*"}, {Kind: graph.KindFile, Pattern: "/k/"},
+	}}
+	var all []Export
+	for _, name := range []string{"address-h1", "key-h1"} {
+		data, err := Encode(&graph.File{Path: "/" + name}, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, Export{Host: "h1", Kind: graph.KindFile, Name: name, Data: data, Size: len(data)})
+	}
+	resources, refused := Collect(def, all)
+	got := map[string]bool{}
+	for _, r := range resources {
+		got[r.Spec.(*graph.File).Path] = true
+	}
+	if len(refused) != 0 || len(resources) != 3 || !got["/a/address-h1"] || !got["/k/key-h1"] || !got["/k/address-h1"] {
+		t.Errorf("%v, refused %v", got, refused)
+	}
+}

@@ -55,16 +55,12 @@ func (c *Collector) remove(def *graph.Definition, landed []landing, offered map[
 		somewhere[l.spot] = struct{}{}
 		names.used[l.resource.ID] = struct{}{}
 	}
-	into := make(map[string]graph.Position)
-	for _, p := range patterns(def) {
-		into[p.Pattern] = p.At
-	}
 	own := newTerritory(def)
 	c.going = make(map[graph.ID]string)
 	for _, where := range slices.Sorted(maps.Keys(c.brought)) {
 		s := c.brought[where]
 		now, isTaken := at[where]
-		position, isWanted := into[s.pattern]
+		position, isWanted := wanted(def, s)
 		_, isOffered := offered[s.from]
 		_, isElsewhere := somewhere[s]
 		switch {
@@ -79,6 +75,16 @@ func (c *Collector) remove(def *graph.Definition, landed []landing, offered map[
 		}
 	}
 	return resources
+}
+
+// wanted says where a definition asks for what came from there, if it does.
+func wanted(def *graph.Definition, s spot) (graph.Position, bool) {
+	for _, c := range def.Collect {
+		if c.Pattern == s.pattern && c.Wants(s.from.kind, s.from.name) {
+			return c.At, true
+		}
+	}
+	return graph.Position{}, false
 }
 
 // Applied is told of each resource that is as declared. It is true when the definition that Merge made has a resource

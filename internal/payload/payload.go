@@ -43,8 +43,8 @@ type Options struct {
 	Kind   Kind
 	Argv   []string // Command: the program and its arguments, templates over Facts
 	Env    []string // KEY=VALUE, templates over Facts
-	Binary string   // Command: a local file that is copied and run instead of Argv[0]
-	Noop   bool     // Graph: change nothing, say what would be changed
+	Binary string   // Command: a local file that is copied and run instead of Argv[0]; Mgmt: mgmt itself
+	Noop   bool     // Graph, Mgmt: change nothing, say what would be changed
 	Watch  bool     // Graph: follow changes of the definition
 	// FailedTimeout ends a Graph payload with a failure when nothing but failed resources was left for so long, so
 	// that the others don't wait for it; 0 = never.
@@ -146,12 +146,13 @@ func expand(t *template.Template, facts Facts) (string, error) {
 
 // Request is what Plan needs to know of a host and its session.
 type Request struct {
-	Run, Host  string
-	Facts      probe.Facts
-	Base       string // where the session is, or is to be
-	Token      string
-	Nonce      string
-	Fence      uint64
+	Run, Host string
+	Addr      string // the host's, as it is connected to
+	Facts     probe.Facts
+	Base      string // where the session is, or is to be
+	Token     string
+	Nonce     string
+	Fence     uint64
 	// Definition is the host's, of a Graph. Without a source none is planned: the session has one already.
 	Definition Definition
 }

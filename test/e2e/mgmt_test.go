@@ -43,12 +43,6 @@ func (l *lab) mgmt(code string, more ...string) []string {
 	return l.args(append([]string{"--json", "--payload", "mgmt", "--binary", binary, l.file("site.mcl", code, 0o600)}, more...)...)
 }
 
-// awaitQuiet waits until a host's last word is that it has nothing to do.
-func (p *process) awaitQuiet(host string) {
-	p.t.Helper()
-	p.await(host+" is quiet", func(e event) bool { return e.Type == "quiet_reported" && e.Host == host && e.Quiet })
-}
-
 // wantConvergedSince fails the test unless the group converged, and that so long after a moment.
 func (p *process) wantConvergedSince(since time.Time, timeout time.Duration) {
 	p.t.Helper()
@@ -146,8 +140,7 @@ func TestMgmtDiverges(t *testing.T) {
 	const timeout = 3 * time.Second
 	l := newLab(t, 2)
 	p := l.start(l.mgmt("converged\nawait $HOME/go\nflap\n", "--converged-timeout", timeout.String())...)
-	p.awaitQuiet("h1")
-	p.awaitQuiet("h2")
+	p.awaitQuiet(0, l.hosts...)
 	before := time.Now()
 	l.hosts[1].goOn(t)
 	p.wantConvergedSince(before, timeout)
@@ -162,8 +155,7 @@ func TestMgmtLosesItsConnection(t *testing.T) {
 	l := newLab(t, 2)
 	p := l.start(l.mgmt("converged\n@h2 await $HOME/go\n@h2 diverged\n@h2 converged\n", "--converged-timeout", timeout.String())...)
 	first := p.awaitAttached("h2", 1)
-	p.awaitQuiet("h1")
-	p.awaitQuiet("h2")
+	p.awaitQuiet(0, l.hosts...)
 	before := time.Now()
 	if l.hosts[1].KillSessions() == 0 {
 		t.Error("no session")
