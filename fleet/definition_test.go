@@ -89,8 +89,22 @@ func (r *rig) until(host, text string) <-chan struct{} {
 	return seen
 }
 
+// updated observes as the rig does and tells when a host has a version of its definition.
+func (r *rig) updated(host string, version uint64) <-chan struct{} {
+	seen := make(chan struct{})
+	before := r.opts.Observe
+	r.opts.Observe = func(e messages.Event) {
+		before(e)
+		if m, ok := e.(messages.DefinitionUpdated); ok && m.Host == host && m.Version == version {
+			close(seen)
+		}
+	}
+	return seen
+}
+
 func TestUpdate(t *testing.T) {
 	r := graphRig(t, 2)
+	copied := r.updated("h1", 3) // the payload may see it before we hear that it is there
 	one, three := r.until("h1", "graph: one\n"), r.until("h1", "graph: three\n")
 	other := r.until("h2", "graph: early\n")
 	f := r.fleet()
@@ -112,6 +126,7 @@ func TestUpdate(t *testing.T) {
 			}
 		}
 		<-three
+		<-copied
 	})
 	if out := output["h1"]; out != "graph: one\ngraph: two\ngraph: three\n" && out != "graph: one\ngraph: three\n" {
 		t.Errorf("h1 saw %q", out)
