@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,9 +37,10 @@ func newDemoCommand() *cobra.Command {
 machine, and run a graph on all of them: real SSH, real files, real processes,
 real etcd, on loopback only.
 
-At the end it checks from outside that each host's files are there, that the
-group converged through the etcd, and that nothing of ours is left in any
-sandbox. It fails if any of that is not so.`,
+Each host offers a line to the others and makes a list of those of all. At the
+end it checks from outside that each host's files are there and the lists are
+whole, that the group converged through the etcd, and that nothing of ours is
+left in any sandbox. It fails if any of that is not so.`,
 		Example: "  mgmt-remote demo\n  mgmt-remote demo --hosts 20",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,7 +98,8 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 	return watch.verdict(say)
 }
 
-// demoDefinition has a file, another that must come after it, and a command that runs when the second changed.
+// demoDefinition has a file, another that must come after it, a command that runs after that, and what makes a fleet of the
+// hosts: each offers a line about itself to the others, collects those of all, and makes a list of them.
 func demoDefinition(m *sshfleet.Host) []byte {
 	home := m.Home()
 	return fmt.Appendf(nil, `graph: demo
@@ -115,6 +118,14 @@ resources:
     path: %[1]s/notes
     content: "applied after the greeting\n"
     state: exists
+  - name: met
+    path: %[1]s/met/
+  - name: everybody
+    path: %[1]s/everybody
+    fragments: [%[1]s/met/]
+  - name: "@@%[2]s"
+    path: /%[2]s
+    content: "%[2]s says hello\n"
   exec:
   - name: count
     cmd: wc -c < %[1]s/greeting > %[1]s/count
@@ -124,6 +135,8 @@ edges:
 - {name: e1, from: {kind: noop, name: start}, to: {kind: file, name: greeting}}
 - {name: e2, from: {kind: file, name: greeting}, to: {kind: file, name: notes}}
 - {name: e3, from: {kind: file, name: notes}, to: {kind: exec, name: count}}
+collect:
+- {kind: file, pattern: %[1]s/met/}
 `, home, m.Name())
 }
 
@@ -149,16 +162,27 @@ func (w *demoWatch) event(event messages.Event) {
 	case messages.Converged:
 		w.converged = true
 		for _, m := range w.machines.Hosts() {
-			w.problems = append(w.problems, checkFiles(m))
+			w.problems = append(w.problems, checkFiles(m, w.everybody()))
 		}
 	}
 }
 
+// everybody is the list that each host makes of what all of them export, in the order of the files' names.
+func (w *demoWatch) everybody() string {
+	var lines []string
+	for _, m := range w.machines.Hosts() {
+		lines = append(lines, m.Name()+" says hello\n")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
 // checkFiles holds a sandbox against the definition.
-func checkFiles(m *sshfleet.Host) error {
+func checkFiles(m *sshfleet.Host, everybody string) error {
 	greeting := "hello from " + m.Name() + "\n"
 	want := map[string]string{
 		"greeting": greeting, "notes": "applied after the greeting\n", "count": fmt.Sprintf("%d\n", len(greeting)),
+		"everybody": everybody,
 	}
 	var errs []error
 	for name, content := range want {
@@ -194,7 +218,8 @@ func (w *demoWatch) verdict(say func(string, ...any)) error {
 	}
 	n := len(w.machines.Hosts())
 	say("\nchecked from outside: all nine steps done on %d hosts, their files as declared,", n)
-	say("converged together through the etcd, nothing of ours left in any sandbox")
+	say("each with a list of what all of them exported through the etcd, converged")
+	say("together, nothing of ours left in any sandbox")
 	return nil
 }
 

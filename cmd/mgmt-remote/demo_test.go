@@ -40,6 +40,7 @@ func demoWorld(t *testing.T) (*demoWatch, *sshfleet.Host) {
 		writeDemoFile(t, m, "greeting", greeting)
 		writeDemoFile(t, m, "notes", "applied after the greeting\n")
 		writeDemoFile(t, m, "count", fmt.Sprintf("%d\n", len(greeting)))
+		writeDemoFile(t, m, "everybody", "demo1 says hello\ndemo2 says hello\n")
 	}
 	return &demoWatch{machines: machines, steps: map[string]map[messages.Step]bool{}}, machines.Hosts()[1]
 }
@@ -71,9 +72,10 @@ func TestDemoVerdict(t *testing.T) {
 		before, after func(*testing.T, *demoWatch, *sshfleet.Host) // the convergence
 		want          string                                       // "" = all is well
 	}{
-		"nothing":       {before: nothing, after: nothing},
-		"wrong content": {before: file("notes", "other\n"), after: nothing, want: `demo2: notes: contains "other\n" instead of "applied`},
-		"wrong count":   {before: file("count", "1\n"), after: nothing, want: "demo2: count: contains"},
+		"nothing":             {before: nothing, after: nothing},
+		"wrong content":       {before: file("notes", "other\n"), after: nothing, want: `demo2: notes: contains "other\n" instead of "applied`},
+		"somebody is missing": {before: file("everybody", "demo2 says hello\n"), after: nothing, want: `demo2: everybody: contains "demo2 says hello\n" instead of "demo1 says hello`},
+		"wrong count":         {before: file("count", "1\n"), after: nothing, want: "demo2: count: contains"},
 		"missing file": {
 			before: func(t *testing.T, _ *demoWatch, m *sshfleet.Host) {
 				if err := os.Remove(filepath.Join(m.Home(), "greeting")); err != nil {

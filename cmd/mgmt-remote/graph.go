@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/mgmt-remote/mgmt-remote/internal/engine"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph/draw"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
@@ -80,7 +81,7 @@ what. A template is drawn as it is for a sample of a host.`,
 				return err
 			}
 			if output == "" {
-				return painter(cmd.OutOrStdout(), def, nil)
+				return painter(cmd.OutOrStdout(), def, engine.AutoEdges(def))
 			}
 			// A picture is for everybody whom the umask lets read it.
 			file, err := renameio.NewPendingFile(output, renameio.WithPermissions(0o644))
@@ -88,7 +89,7 @@ what. A template is drawn as it is for a sample of a host.`,
 				return err
 			}
 			defer func() { _ = file.Cleanup() }() // nothing is left to do after a success
-			if err := painter(file, def, nil); err != nil {
+			if err := painter(file, def, engine.AutoEdges(def)); err != nil {
 				return err
 			}
 			return file.CloseAtomicallyReplace()

@@ -128,7 +128,6 @@ func (w *sharedWorld) content(t *testing.T, id graph.ID) string {
 	return f.Content
 }
 
-
 func stringAt(s string) *string { return &s }
 
 func kv(name string, spec graph.KV) graph.Resource {

@@ -47,10 +47,12 @@ func (m systemdManager) Watch(ctx context.Context, name string, ready, changed f
 }
 
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	select {
+	case <-ctx.Done():
+		return nil // it was to end, and that is no error
+	default:
+		return err
 	}
-	return err
 }
 
 // subscribe asks systemd to send signals, and the bus for those that may concern a unit. JobRemoved is among them

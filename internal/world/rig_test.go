@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"slices"
@@ -188,7 +189,7 @@ func listsOf(t testing.TB, w *World) *lists {
 	}()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != context.Canceled {
+		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("WatchExports: %v", err)
 		}
 	})
