@@ -128,7 +128,8 @@ func loadSample(file string, vars variables) (*graph.Definition, error) {
 		return def, err
 	}
 	if _, err := inventory.ParseHost(def.Remote); err != nil {
-		return nil, def.ErrorAt(def.RemoteAt, "remote: %v", err)
+		// Without the line: there may be a password in it.
+		return nil, fmt.Errorf("%s:%d:%d: remote: %w", def.File, def.RemoteAt.Line, def.RemoteAt.Column, err)
 	}
 	return def, nil
 }
