@@ -128,6 +128,9 @@ func (f *Fleet) prepare() error {
 	if err != nil {
 		return err
 	}
+	if f.opts.Stay && f.opts.OrphanTimeout == 0 {
+		f.opts.OrphanTimeout = StayOrphanTimeout
+	}
 	p := f.opts.Payload
 	spec := payload.Options{
 		Kind: payload.Graph, Argv: p.Command, Env: p.Env, Binary: p.Binary, Noop: p.Noop, Watch: !p.NoWatch, FailedTimeout: f.opts.ConvergedTimeout,

@@ -95,11 +95,12 @@ type Options struct {
 	SSH     SSH
 
 	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, RetryOnce = one attempt, < 0 = for ever
+	Stay             bool          // never give up: hosts that can't be reached are tried for ever, those that were well before also when they refuse us; RetryFor does not count
 	MaxConnections   int           // hosts at work at the same time; 0 = all
 	Converge         Converge      // what ends when it has converged
 	ConvergedTimeout time.Duration // it has, when it was quiet for so long; 0 = run until the payloads end
 	MaxRuntime       time.Duration // 0 = unbounded
-	OrphanTimeout    time.Duration // how long a session lives without us; 0 = 30 minutes, < 0 = for ever
+	OrphanTimeout    time.Duration // how long a session lives without us; 0 = 30 minutes, 7 days with Stay; < 0 = for ever
 	OutputCap        int64         // bytes of output kept on a host that nobody reads; 0 = 64 MiB
 	NoCache          bool          // leave nothing at all on the hosts
 	KeepState        bool          // keep the run's state and output on this machine after a finished run
@@ -121,6 +122,9 @@ type Options struct {
 
 // DefaultRetryFor is how long a host that can't be reached is tried.
 const DefaultRetryFor = time.Minute
+
+// StayOrphanTimeout is Options.OrphanTimeout where none is given and Options.Stay is.
+const StayOrphanTimeout = 7 * 24 * time.Hour
 
 // RetryOnce as Options.RetryFor makes one attempt.
 const RetryOnce = restart.Once

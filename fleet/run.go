@@ -172,6 +172,10 @@ func (r *running) supervision(hosts int) supervisor.Config {
 	case retry < 0:
 		retry = 0 // for ever, in the policy's words
 	}
+	policy := restart.Default(retry)
+	if o.Stay {
+		policy = restart.Stay()
+	}
 	mode := converge.Group
 	if o.hostsConvergeAlone(hosts) {
 		mode = converge.Host
@@ -185,7 +189,7 @@ func (r *running) supervision(hosts int) supervisor.Config {
 				Store: quiet.Store{Client: r.etcd.Client(), Run: r.run.ID()},
 			})
 		},
-		Observe: r.events.post, Policy: restart.Default(retry), MaxConnections: o.MaxConnections,
+		Observe: r.events.post, Policy: policy, MaxConnections: o.MaxConnections,
 		MaxRuntime: o.MaxRuntime, Patience: o.Patience, Logger: o.Logger,
 	}
 }

@@ -61,6 +61,7 @@ type Begin struct {
 	Last       *fault.Fault  // why the previous instance failed; nil for the first
 	Carry      Carry         // what earlier instances had counted
 	Definition Definition    // the newest; UpdateDefinition brings newer ones
+	Stay       bool          // the run never gives up: a live session is not ended because of its host's troubles
 }
 
 // Carry is what an instance of a host actor leaves to the next one, beside what the initiator recorded durably.

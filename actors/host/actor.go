@@ -134,6 +134,7 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 		a.begin, a.carry, a.newest = m, m.Carry, m.Definition
 		return lifecycle.Begun{
 			Wait: m.Delay > 0, Trace: m.Carry.Trace, Stop: m.Stop, Finish: m.Finish, Newest: m.Definition.Version, There: m.Carry.Definition,
+			Stay: m.Stay,
 		}
 	case messages.StopHost:
 		return lifecycle.Stop{Level: m.Level}

@@ -335,7 +335,7 @@ func (s *supervisor) begin(h *host, delay time.Duration, last *fault.Fault) {
 	h.attempt++
 	s.root.Send(h.pid, messages.Begin{
 		Epoch: h.epoch, Attempt: h.attempt, Delay: delay, Stop: h.stop, Finish: h.finish, Began: h.began, Last: last, Carry: h.carry,
-		Definition: h.definition,
+		Definition: h.definition, Stay: s.cfg.Policy.Slow > 0,
 	})
 }
 

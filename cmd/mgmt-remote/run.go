@@ -51,6 +51,7 @@ type runFlags struct {
 
 	connectTimeout    seconds
 	retryFor          patience
+	stay              bool
 	keepaliveInterval seconds
 	keepaliveCount    int
 
@@ -155,6 +156,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
 		p.Var(&f.connectTimeout, "connect-timeout", "give up one attempt to connect after `TIME`")
 		p.Var(&f.retryFor, "retry-for", "give up a host after `TIME` without success; 0 = one attempt, or forever")
+		p.BoolVar(&f.stay, "stay", false, "never give up: try hosts for ever, also those that refuse us after they were well; sessions wait 7 days for us")
 		p.Var(&f.keepaliveInterval, "keepalive-interval", "`TIME` between keepalives")
 		p.IntVar(&f.keepaliveCount, "keepalive-count", sshconn.DefaultKeepaliveCount, "a connection is lost after `N` keepalives without an answer")
 		p.IntVar(&f.maxConnections, "max-connections", 0, "work on `N` hosts at the same time, 0 = all")
@@ -184,6 +186,15 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	opts, err := f.options()
 	if err != nil {
 		return err
+	}
+	if f.stay {
+		if cmd.Flags().Changed("retry-for") {
+			return errors.New("--stay never gives up: leave out --retry-for")
+		}
+		opts.Stay = true
+		if !cmd.Flags().Changed("orphan-timeout") {
+			opts.OrphanTimeout = fleet.StayOrphanTimeout
+		}
 	}
 	if cmd.Flags().Changed("converged-timeout") && f.convergedTimeout == 0 {
 		opts.ConvergedTimeout = time.Nanosecond // at once; the fleet's 0 is "never"

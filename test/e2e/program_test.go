@@ -35,6 +35,7 @@ type event struct {
 	Kind       string    `json:"kind"`
 	Reason     string    `json:"reason"`
 	Retry      bool      `json:"retry"`
+	RetryIn    int64     `json:"retry_in_ns"`
 	Sent       int64     `json:"sent"`
 	Total      int64     `json:"total"`
 	PID        int       `json:"pid"`

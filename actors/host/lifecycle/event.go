@@ -18,6 +18,7 @@ type (
 		Finish messages.FinishReason
 		Newest uint64
 		There  uint64
+		Stay   bool // a live session is not ended because of its host's troubles
 	}
 	// DelayOver ends Waiting: its time has come, or somebody asked to retry now.
 	DelayOver struct{}

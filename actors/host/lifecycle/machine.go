@@ -14,6 +14,7 @@ type Machine struct {
 	trace  messages.Trace
 	stop   messages.StopLevel
 	finish messages.FinishReason
+	stay   bool // see Begun
 
 	tunnel  tunnelState
 	defs    definitions
@@ -136,7 +137,7 @@ func (m *Machine) stepProgress(event Event) {
 
 // begin takes what the supervisor knows from earlier instances. A stop that overtook it counts, too.
 func (m *Machine) begin(e Begun) {
-	m.trace, m.finish = e.Trace, e.Finish
+	m.trace, m.finish, m.stay = e.Trace, e.Finish, e.Stay
 	m.defs = definitions{newest: max(m.defs.newest, e.Newest), there: e.There}
 	m.stop = max(m.stop, e.Stop)
 	switch {
@@ -403,6 +404,10 @@ func (m *Machine) tearDown(f *fault.Fault) {
 		m.becomeDone()
 		return
 	}
+	if m.mayStay(f) {
+		m.do(Fail{f})
+		return
+	}
 	if m.fault == nil {
 		m.fault = f
 	}
@@ -438,6 +443,12 @@ func (m *Machine) tearDown(f *fault.Fault) {
 		m.left = f
 		m.becomeDisconnecting()
 	}
+}
+
+// mayStay reports whether a host's trouble is no reason to end its session: the payload does not need what we could not
+// get, and the next instance tries again.
+func (m *Machine) mayStay(f *fault.Fault) bool {
+	return m.stay && !m.Stopping() && f.Kind == fault.Environment && (m.state == Attaching || m.state == Rejoining)
 }
 
 func (m *Machine) enter(s State, effects ...Effect) {

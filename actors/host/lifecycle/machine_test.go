@@ -552,3 +552,27 @@ func TestStateNames(t *testing.T) {
 		t.Error(State(200))
 	}
 }
+
+// A run that stays leaves a live session alone whatever its host can't do for us; the next instance tries again. Somebody
+// who asked for the end of it, or who took it over, is heard all the same.
+func TestStayingLeavesALiveSessionAlone(t *testing.T) {
+	for _, s := range []State{Attaching, Rejoining} {
+		stay := given(t, s, Begun{Stay: true, Trace: messages.TraceSession})
+		if got := stay.Step(Failed{full}); len(got) != 1 || got[0] != (Fail{full}) || stay.State() != s {
+			t.Errorf("%v: %v, now %v", s, got, stay.State())
+		}
+		batch := given(t, s, Begun{Trace: messages.TraceSession})
+		if batch.Step(Failed{full}); batch.State() == s {
+			t.Errorf("%v: a batch run stays", s)
+		}
+		taken := given(t, s, Begun{Stay: true, Trace: messages.TraceSession})
+		if taken.Step(Failed{fault.New(fault.Canceled, "run", "%w", fault.ErrTakenOver)}); taken.State() != Disconnecting {
+			t.Errorf("%v: taken over, and now %v", s, taken.State())
+		}
+	}
+	asked := given(t, Attaching, Begun{Stay: true, Trace: messages.TraceSession})
+	asked.Step(Stop{messages.StopFinish})
+	if asked.Step(Failed{full}); asked.State() != Disconnecting {
+		t.Errorf("asked to stop, and now %v", asked.State())
+	}
+}
