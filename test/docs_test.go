@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -303,4 +304,37 @@ func section(t *testing.T, heading string) string {
 		t.Fatalf("docs/protocol.md has no %q", heading)
 	}
 	return after
+}
+
+// docs/failures.md names each kind of fault once, and tests that exist.
+func TestFailuresAreDocumented(t *testing.T) {
+	page := read(t, "../docs/failures.md")
+	var documented []string
+	for _, heading := range submatches("(?m)^### (.*)$", page) {
+		documented = append(documented, strings.Split(heading, ", ")...)
+	}
+	var kinds []string
+	for k := fault.Lost; k <= fault.Bug; k++ {
+		kinds = append(kinds, k.String())
+	}
+	slices.Sort(documented)
+	slices.Sort(kinds)
+	if !slices.Equal(documented, kinds) {
+		t.Errorf("docs/failures.md has %q, the code has %q", documented, kinds)
+	}
+	var tests []string
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.go") {
+			tests = append(tests, submatches(`(?m)^func (Test\w+)\(`, read(t, path))...)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range submatches("`(Test[A-Za-z]+)`", page) {
+		if !slices.Contains(tests, name) {
+			t.Errorf("docs/failures.md names %s, which does not exist", name)
+		}
+	}
 }
