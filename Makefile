@@ -30,11 +30,12 @@ build: shims engines ## bin/mgmt-remote, with shims and engine inside
 	$(HOST_PROGRAM) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/mgmt-remote ./cmd/mgmt-remote
 
 .PHONY: test
-test: ## everything that must hold: deps, build, lint, all tests with the race detector
+test: ## everything that must hold: deps, build, lint, all tests with the race detector, chaos
 	@$(TIMED) deps  $(MAKE) --no-print-directory deps
 	@$(TIMED) build $(MAKE) --no-print-directory build
 	@$(TIMED) lint  $(MAKE) --no-print-directory lint
-	@$(TIMED) tests $(GO) test -race -count=1 -timeout 12m $(TEST_FLAGS) ./...
+	@$(TIMED) tests $(GO) test -race -count=1 -timeout 12m -skip '^TestChaos' $(TEST_FLAGS) ./...
+	@$(TIMED) chaos $(MAKE) --no-print-directory chaos
 
 .PHONY: demo
 demo: build ## a whole fleet in one process: no sshd, no root
