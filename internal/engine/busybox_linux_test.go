@@ -66,6 +66,7 @@ rm -f /usr/sbin/adduser /usr/sbin/addgroup /usr/sbin/deluser /usr/sbin/delgroup`
 }
 
 func TestAccountsByBusybox(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		withBusybox(t)
 		converge(t, groupOf(t, "crew", graph.Group{GID: ptr(uint32(4242))}), "create group crew")

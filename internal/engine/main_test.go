@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +147,13 @@ func (r *run) count(id string, kind EventKind) int {
 func (r *run) untilCount(id string, kind EventKind, n int) {
 	r.t.Helper()
 	r.until(fmt.Sprintf("%s %s %d times", id, kind, n), func() bool { return r.count(id, kind) >= n })
+}
+
+// all returns the events so far.
+func (r *run) all() []Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
 }
 
 // last returns the newest event of a resource and kind.

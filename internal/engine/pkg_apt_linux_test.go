@@ -54,6 +54,7 @@ func pkgOf(t testing.TB, name string, spec graph.Pkg) *pkgResource {
 }
 
 func TestApt(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		aptRepository(t, "[trusted=yes]", "exit 0")
 		converge(t, pkgOf(t, "tiny", graph.Pkg{State: "1.0"}), "install tiny 1.0") // without lists at first
@@ -81,6 +82,7 @@ func TestApt(t *testing.T) {
 // Lists are renewed when they are missing, when they are old and the newest version is wanted, and when an installation
 // fails; never by a look.
 func TestAptLists(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		aptRepository(t, "[trusted=yes]", "exit 0")
 		newest := pkgOf(t, "tiny", graph.Pkg{State: graph.PkgNewest})
@@ -123,6 +125,7 @@ func TestAptLists(t *testing.T) {
 }
 
 func TestAptUntrusted(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		aptRepository(t, "", "exit 0")
 		if out, err := pkgOf(t, "tiny", graph.Pkg{}).apply(t.Context()); err == nil || !strings.Contains(err.Error(), "does not have a Release file") {
@@ -134,6 +137,7 @@ func TestAptUntrusted(t *testing.T) {
 
 // While another program holds dpkg's lock we wait, but not longer than the context lasts.
 func TestAptLocked(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		aptRepository(t, "[trusted=yes]", "exit 0")
 		sh(t, "apt-get update")
@@ -162,6 +166,7 @@ func TestAptLocked(t *testing.T) {
 
 // What is interrupted in the middle is completed the next time.
 func TestAptInterrupted(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		sh(t, "mkfifo /begun")
 		aptRepository(t, "[trusted=yes]", "test -e /quick || { echo begun >/begun; sleep 1000; }")

@@ -43,6 +43,7 @@ createrepo_c -q /repo`)
 }
 
 func TestDnf(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		rpmRepository(t, "0")
 		if m := pkgOf(t, "tiny", graph.Pkg{}).manager; m != (rpmManager{tool: "dnf"}) {
@@ -89,6 +90,7 @@ func ageRPMLists(t testing.TB) {
 }
 
 func TestDnfUntrusted(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		rpmRepository(t, "1")
 		if out, err := pkgOf(t, "tiny", graph.Pkg{}).apply(t.Context()); err == nil || !strings.Contains(out+err.Error(), "GPG keys") {
@@ -100,6 +102,7 @@ func TestDnfUntrusted(t *testing.T) {
 
 // While another dnf is at work we wait, but not longer than the context lasts.
 func TestDnfLocked(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		rpmRepository(t, "0")
 		sh(t, "mkfifo /begun /go")
@@ -131,6 +134,7 @@ func TestDnfLocked(t *testing.T) {
 // The file that is watched changes with the packages, and not because somebody asks for them: else each look would be a
 // reason for the next one.
 func TestRPMDatabase(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		rpmRepository(t, "0")
 		r := pkgOf(t, "tiny", graph.Pkg{State: graph.PkgNewest})

@@ -272,13 +272,13 @@ func (k keeper) Keep(ids []graph.ID) {
 }
 
 func TestExportedAreKept(t *testing.T) {
-	w := keeper{kept: make(chan string, 10)}
-	r := start(t, definition(noop("@@a"), noop("b"), noop("@@c")), Options{World: w})
-	if got := <-w.kept; got != "noop[@@a] noop[@@c]" {
+	w := keeper{World: newSharedWorld(), kept: make(chan string, 10)}
+	r := start(t, definition(fileWith("@@a", "/a", ""), noop("b"), fileWith("@@c", "/c", "")), Options{World: w})
+	if got := <-w.kept; got != "file[@@a] file[@@c]" {
 		t.Errorf("kept %s", got)
 	}
-	r.update(definition(noop("b"), noop("@@c")))
-	if got := <-w.kept; got != "noop[@@c]" {
+	r.update(definition(noop("b"), fileWith("@@c", "/c", "")))
+	if got := <-w.kept; got != "file[@@c]" {
 		t.Errorf("kept %s", got)
 	}
 	r.stop()

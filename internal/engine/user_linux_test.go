@@ -129,6 +129,7 @@ func entry(t testing.TB, path, name string) string {
 }
 
 func TestGroupTools(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		converge(t, groupOf(t, "crew", graph.Group{GID: ptr(uint32(4242))}), "create group crew")
 		if got := entry(t, groupFile, "crew"); got != "crew:x:4242:" {
@@ -145,6 +146,7 @@ func TestGroupTools(t *testing.T) {
 }
 
 func TestUserTools(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		sh(t, "groupadd -g 4242 crew; groupadd deck; groupadd galley")
 		full := graph.User{UID: ptr(uint32(4711)), Group: "crew", Groups: []string{"deck", "galley"}, HomeDir: "/srv/bob", Shell: "/bin/sh"}
@@ -186,6 +188,7 @@ func gid(t testing.TB, group string) string {
 
 // What usermod refuses is told in its words.
 func TestUserInUse(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		converge(t, userOf(t, "bob", graph.User{}), "create user bob")
 		u := userOf(t, "bob", graph.User{UID: ptr(uint32(4711))})
@@ -210,6 +213,7 @@ func TestUserInUse(t *testing.T) {
 
 // Many resources at once, in one process, while another program holds the lock at first.
 func TestAccountsInParallel(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		holder := exec.Command("sleep", "1000")
 		if err := holder.Start(); err != nil {
@@ -246,6 +250,7 @@ func TestAccountsInParallel(t *testing.T) {
 
 // The engine heals what somebody else does to an account, because it watches the files.
 func TestAccountDriftIsSeen(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		def := parseAccounts(t)
 		r := start(t, def, Options{})
@@ -276,6 +281,7 @@ func parseAccounts(t testing.TB) *graph.Definition {
 // Whatever the accounts are and whatever is declared: either apply says why not and leaves all as it was, or there is
 // nothing to do after it.
 func TestAccountsProperty(t *testing.T) {
+	t.Parallel()
 	freshroot.Run(t, func() {
 		names := rapid.SampledFrom([]string{"ann", "bob", "crew", "deck"})
 		id := rapid.Ptr(rapid.Uint32Range(4000, 4003), true)
