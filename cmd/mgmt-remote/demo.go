@@ -218,8 +218,8 @@ func (w *demoWatch) verdict(say func(string, ...any)) error {
 	}
 	n := len(w.machines.Hosts())
 	say("\nchecked from outside: all nine steps done on %d hosts, their files as declared,", n)
-	say("each with a list of what all of them exported through the etcd, converged")
-	say("together, nothing of ours left in any sandbox")
+	say("each has what all of them exported, converged together through the etcd,")
+	say("nothing of ours left in any sandbox")
 	return nil
 }
 

@@ -18,8 +18,8 @@ const (
 // maxSocketPath is what sun_path takes with its final NUL on BSD and macOS (104 bytes; Linux has 108).
 const maxSocketPath = 104 - 1
 
-// longestSocket is the longest name of a socket in a session directory: a tunnel's end with a thirteen-digit number.
-const longestSocket = "/etcd.9999999999999.sock"
+// longestSocket is the longest name of a socket in a session directory: a tunnel's end with a ten-digit number.
+const longestSocket = "/etcd.9999999999.sock"
 
 // BaseDir returns the base directory of the user uid below dir.
 func BaseDir(dir string, uid int) string {

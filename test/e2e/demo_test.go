@@ -26,7 +26,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		"3 machines, each an SSH server in this process",
-		"all nine steps done on 3 hosts", "converged together through the etcd", "nothing of ours left in any sandbox",
+		"all nine steps done on 3 hosts", "each has what all of them exported", "converged together through the etcd", "nothing of ours left in any sandbox",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it does not say %q", want)

@@ -191,8 +191,22 @@ func (h *host) say(ctx context.Context, converged bool) error {
 	if err := h.append(fmt.Sprintf("%t\n", converged)); err != nil {
 		return err
 	}
-	_, err := h.client.Put(ctx, root+"/converged/"+h.name, fmt.Sprint(converged), clientv3.WithLease(h.lease))
-	return err
+	return h.put(ctx, root+"/converged/"+h.name, fmt.Sprint(converged), clientv3.WithLease(h.lease))
+}
+
+// put goes on while the link is away, as mgmt does: a write that was under way when it broke fails, and is written again.
+func (h *host) put(ctx context.Context, key, value string, opts ...clientv3.OpOption) error {
+	for {
+		_, err := h.client.Put(ctx, key, value, opts...)
+		if status.Code(err) != codes.Unavailable {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (h *host) append(lines string) error {
@@ -218,7 +232,7 @@ func awaitFile(ctx context.Context, path string) error {
 }
 
 func (h *host) meet(ctx context.Context, names []string) error {
-	if _, err := h.client.Put(ctx, root+"/met/"+h.name, "x", clientv3.WithLease(h.lease)); err != nil {
+	if err := h.put(ctx, root+"/met/"+h.name, "x", clientv3.WithLease(h.lease)); err != nil {
 		return err
 	}
 	for _, name := range names {
