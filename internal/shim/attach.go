@@ -30,6 +30,8 @@ type attachment struct {
 	more   chan struct{} // gets a value when credit was raised
 	gone   chan struct{} // closed when the connection has ended
 	told   chan struct{} // closed when Exit was sent
+
+	restarts uint32 // what its Welcome said of them
 }
 
 func (s *server) accept() {
@@ -116,12 +118,12 @@ func (s *server) admit(c net.Conn, conn *wire.Conn, h *wire.Hello) (*attachment,
 	if h.Fence > rec.Fence { // remembered before it counts
 		if err := s.store.update(func(r *record) { r.Fence = h.Fence }); err != nil {
 			s.mu.Unlock()
-			s.refuse(conn, wire.Refused_UNSPECIFIED, fmt.Sprintf("the fencing token can't be recorded: %v", err))
+			s.refuse(conn, wire.Refused_UNSPECIFIED, fmt.Sprintf("the fencing token can't be recorded (is the disk full?): %v", err))
 			return nil, false
 		}
 	}
 	old := s.current
-	s.current, s.lastSeen = a, time.Now()
+	s.current, s.lastSeen, a.restarts = a, time.Now(), rec.restarts()
 	// Sent under the lock, so that nothing comes before it, not even an eviction. It can't block: a new socket has room for it.
 	if err := conn.Send(&wire.Frame{Kind: &wire.Frame_Welcome{Welcome: s.welcome(rec, version)}}); err != nil {
 		s.log.printf("welcome: %v", err) // its frames may still be there to be read
@@ -139,6 +141,7 @@ func (s *server) welcome(rec record, version uint32) *wire.Welcome {
 	w := &wire.Welcome{
 		Version: version, BootId: rec.BootID, ShimPid: int32(os.Getpid()), PayloadPid: int32(rec.Payload.PID),
 		Nonce: rec.Nonce, StartedUnixMs: rec.StartedUnixMS, Exit: s.exit, StartedNow: s.firstWelcome,
+		Restarts: rec.restarts(), Warnings: s.warnings,
 	}
 	w.OutputStart, w.OutputEnd = s.out.bounds()
 	return w
@@ -197,8 +200,8 @@ func (s *server) obey(a *attachment, f *wire.Frame) bool {
 			s.log.printf("forget acknowledged output: %v", err)
 		}
 	case *wire.Frame_Signal:
-		if s.payload != nil && k.Signal.Number > 0 {
-			if err := s.payload.signal(syscall.Signal(k.Signal.Number)); err != nil {
+		if s.keeper != nil && k.Signal.Number > 0 {
+			if err := s.keeper.signal(syscall.Signal(k.Signal.Number)); err != nil {
 				s.log.printf("%v", err)
 			}
 		}
@@ -252,30 +255,26 @@ func (a *attachment) limit() uint64 {
 	return a.credit
 }
 
-// sendOutput sends output from an offset on, as far as credit goes, what the payload says of itself as soon as it does,
-// and Exit behind all of it. It returns when the connection has ended.
+// sendOutput sends output from an offset on, as far as credit goes, and behind all of a run's output that it was followed by
+// another one, or Exit. It returns when the connection has ended.
 func (s *server) sendOutput(a *attachment, from uint64) {
 	r := logReader{log: s.out}
 	defer r.close()
-	exitSent := false
-	var told seen
+	exitSent, restarts := false, a.restarts
 	for {
 		changed := s.out.changed() // before looking: nothing is missed
-		exit := s.exitRecord()
-		if s.spec.StatusFile != "" && exit == nil {
-			for _, quiet := range s.status.news(&told) {
-				if err := a.conn.Send(&wire.Frame{Kind: &wire.Frame_Quiet{Quiet: &wire.Quiet{Quiet: quiet}}}); err != nil {
-					return // as below
-				}
-			}
-		}
+		exit, restart := s.exitRecord(), s.lastRestart()
 		c, ok, err := r.read(from, a.limit())
 		if err != nil {
 			s.log.printf("read the output log: %v", err)
+			_ = a.raw.Close() // better luck for the next attach; this one must not wait for ever
 			return
 		}
 		var f *wire.Frame
 		switch {
+		case restart.GetCount() > restarts && from >= restart.Exit.OutputEnd:
+			f = &wire.Frame{Kind: &wire.Frame_Restarted{Restarted: restart}}
+			restarts = restart.Count
 		case ok && c.data == nil:
 			f = &wire.Frame{Kind: &wire.Frame_Gap{Gap: &wire.Gap{From: from, To: c.gapEnd}}}
 			from = c.gapEnd

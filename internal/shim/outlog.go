@@ -35,6 +35,7 @@ type outputLog struct {
 	end      uint64
 	buf      []byte
 	change   chan struct{}
+	losing   bool // the last append lost something
 }
 
 // segment is a file of records. A segment in outputLog.segments has at least one record.
@@ -54,16 +55,11 @@ func openLog(dir string, limit int64) (*outputLog, error) {
 		limit = defaultOutputCap
 	}
 	l := &outputLog{dir: dir, cap: limit, segmentSize: min(maxSegment, max(minSegment, limit/4)), nextSeq: 1, change: make(chan struct{})}
-	names, err := os.ReadDir(dir)
+	seqs, err := listSegments(dir)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range names { // in the order of their names
-		number, ok := strings.CutPrefix(e.Name(), logPrefix)
-		seq, err := strconv.Atoi(number)
-		if !ok || err != nil || seq <= 0 {
-			continue
-		}
+	for _, seq := range seqs {
 		s, err := scanSegment(dir, seq)
 		if err != nil {
 			return nil, err
@@ -77,6 +73,23 @@ func openLog(dir string, limit int64) (*outputLog, error) {
 		l.end = s.end
 	}
 	return l, nil
+}
+
+// listSegments returns the numbers of the segments in dir, oldest first.
+func listSegments(dir string) ([]int, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var seqs []int
+	for _, e := range names {
+		number, ok := strings.CutPrefix(e.Name(), logPrefix)
+		if seq, err := strconv.Atoi(number); ok && err == nil && seq > 0 {
+			seqs = append(seqs, seq)
+		}
+	}
+	slices.Sort(seqs) // the names' order ends where the numbers get longer
+	return seqs, nil
 }
 
 // scanSegment finds the records in a segment, up to the first that is damaged or cut.
@@ -103,7 +116,7 @@ func scanSegment(dir string, seq int) (*segment, error) {
 }
 
 // append adds output of one stream. What can't be written (the disk is full) becomes a gap; the payload never waits.
-// The error says why, for the daemon's own log.
+// The error says why, for the daemon's own log, and only where the append before lost nothing: a full disk lasts.
 func (l *outputLog) append(stderr bool, data []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,6 +135,10 @@ func (l *outputLog) append(stderr bool, data []byte) error {
 		}
 	}
 	l.wakeLocked()
+	wasLosing := l.losing
+	if l.losing = first != nil; wasLosing {
+		return nil
+	}
 	return first
 }
 
@@ -148,6 +165,9 @@ func (l *outputLog) write(rec outputRecord) error {
 func (l *outputLog) begin(rec outputRecord) error {
 	path := segmentPath(l.dir, l.nextSeq)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		l.nextSeq++ // whatever it is, it is in the way
+	}
 	if err != nil {
 		return fmt.Errorf("output is lost: %w", err)
 	}

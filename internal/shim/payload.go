@@ -21,12 +21,19 @@ import (
 // group is a process group within a session.
 type group struct{ pgid, session int }
 
-// payload is the one process that a session is for, and its process group.
+// ended is how a child ended.
+type ended struct {
+	status syscall.WaitStatus
+	usage  syscall.Rusage
+	err    error // it could not be waited for
+}
+
+// payload is one process that a session is for, and its process group.
 type payload struct {
 	process
-	group group
-	done  chan struct{} // closed when the process was reaped; exit is set before
-	alone chan struct{} // closed when no descendant is left either, as far as the system tells
+	group  group
+	reaper *reaper
+	done   chan struct{} // closed when the process was reaped; exit is set before
 
 	mu   sync.Mutex // held to signal and to forget the process ID: it is free for others once reaped
 	gone bool
@@ -38,6 +45,7 @@ type payloadConfig struct {
 	argv, env      []string
 	dir            string
 	stdout, stderr *os.File
+	reaper         *reaper
 }
 
 // startPayload starts the process in a group of its own. The error says in words what is wrong with the program.
@@ -58,11 +66,11 @@ func startPayload(cfg payloadConfig) (*payload, error) {
 		Dir: cfg.dir, Env: cfg.env, Sys: payloadAttr(),
 		Files: []uintptr{null.Fd(), cfg.stdout.Fd(), cfg.stderr.Fd()},
 	}
-	p := &payload{done: make(chan struct{}), alone: make(chan struct{})}
+	p := &payload{reaper: cfg.reaper, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		lockThread()
-		pid, err := syscall.ForkExec(program, cfg.argv, attr)
+		pid, end, err := cfg.reaper.start(func() (int, error) { return syscall.ForkExec(program, cfg.argv, attr) })
 		if err != nil {
 			started <- explain(program, err)
 			return
@@ -70,7 +78,7 @@ func startPayload(cfg payloadConfig) (*payload, error) {
 		p.process = process{PID: pid, Start: startOf(pid)}
 		p.group = group{pgid: pid, session: ownSession()}
 		started <- nil
-		p.wait()
+		p.record(<-end)
 	}()
 	if err := <-started; err != nil {
 		return nil, err
@@ -78,39 +86,34 @@ func startPayload(cfg payloadConfig) (*payload, error) {
 	return p, nil
 }
 
-func (p *payload) wait() {
-	var st syscall.WaitStatus
-	var ru syscall.Rusage
-	err := waitFor(p.PID, &st, &ru)
+func (p *payload) record(e ended) {
 	p.mu.Lock()
 	p.gone = true
 	p.exit = wire.Exit{
-		Code:   int32(st.ExitStatus()),
-		UserUs: time.Duration(ru.Utime.Nano()).Microseconds(), SystemUs: time.Duration(ru.Stime.Nano()).Microseconds(),
-		MaxRssKib: maxRSSKiB(&ru),
+		Code:   int32(e.status.ExitStatus()),
+		UserUs: time.Duration(e.usage.Utime.Nano()).Microseconds(), SystemUs: time.Duration(e.usage.Stime.Nano()).Microseconds(),
+		MaxRssKib: maxRSSKiB(&e.usage),
 	}
-	if st.Signaled() {
-		p.exit.Signal = int32(st.Signal())
+	if e.status.Signaled() {
+		p.exit.Signal = int32(e.status.Signal())
 	}
-	if err != nil {
-		p.exit.Code, p.exit.Error = -1, err.Error()
+	if e.err != nil {
+		p.exit.Code, p.exit.Error = -1, e.err.Error()
 	}
 	p.mu.Unlock()
 	close(p.done)
-	reapRest()
-	close(p.alone)
 }
 
-// endRest kills what is left of the payload when its session goes away: of its group, and of the groups that its
-// descendants made for themselves. What left the terminal session (a daemon) is none of ours any more.
-func (p *payload) endRest(ctx context.Context) error {
-	err := p.group.end(ctx, stage{syscall.SIGKILL, killWait})
-	select {
-	case <-p.alone:
+func (p *payload) pid() int { return p.PID }
+
+// endRest ends what is left of the payload when its session goes away or its next run begins: of its group, and of the
+// groups that its descendants made for themselves. What left the terminal session (a daemon) is none of ours any more.
+func (p *payload) endRest(ctx context.Context, stages ...stage) error {
+	err := p.group.end(ctx, stages...)
+	if p.reaper.alone() {
 		return err
-	default:
-		return errors.Join(err, p.group.sessionOnly().end(ctx, stage{syscall.SIGKILL, killWait}))
 	}
+	return errors.Join(err, p.group.sessionOnly().end(ctx, stages...))
 }
 
 // sessionOnly stands for all groups of the session; on systems that can't tell it stands for none.

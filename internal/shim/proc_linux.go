@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,9 +96,15 @@ func (g group) members() ([]int, error) {
 	return pids, nil
 }
 
-func (g group) alive() bool {
+func (g group) alive() bool { return g.count() > 0 }
+
+// count returns how many live, 0 where that can't be told.
+func (g group) count() int {
 	pids, err := g.members()
-	return err == nil && len(pids) > 0
+	if err != nil {
+		return 0
+	}
+	return len(pids)
 }
 
 // signal sends sig to every member. A member that is gone meanwhile is none.
@@ -137,33 +144,20 @@ func payloadAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }
 
-// waitFor reaps children, the adopted ones too, until pid has ended.
-func waitFor(pid int, status *syscall.WaitStatus, usage *syscall.Rusage) error {
-	for {
-		var st syscall.WaitStatus
-		var ru syscall.Rusage
-		got, err := syscall.Wait4(-1, &st, 0, &ru)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case err != nil:
-			return fmt.Errorf("wait for process %d: %w", pid, err)
-		case got == pid:
-			*status, *usage = st, ru
-			return nil
-		}
-	}
-}
-
-// reapRest reaps what was adopted until no child is left. After that there can't be a new one.
-func reapRest() {
-	for {
-		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil && !errors.Is(err, syscall.EINTR) {
-			return
-		}
-	}
-}
-
 func maxRSSKiB(ru *syscall.Rusage) int64 { return int64(ru.Maxrss) } //nolint:unconvert // 32 bits on some platforms
 
 // lockThread keeps the calling goroutine on its thread for ever: the thread ends with the goroutine.
 func lockThread() { runtime.LockOSThread() }
+
+// clocks reads CLOCK_MONOTONIC and CLOCK_BOOTTIME (clock_gettime(2)).
+func clocks() reading {
+	read := func(id int32) time.Duration {
+		var t unix.Timespec
+		if err := unix.ClockGettime(id, &t); err != nil {
+			return 0 // not on any kernel that Go runs on
+		}
+		return time.Duration(t.Nano())
+	}
+	awake := read(unix.CLOCK_MONOTONIC)
+	return reading{awake: awake, boot: read(unix.CLOCK_BOOTTIME)}
+}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,9 @@ func startOf(pid int) string {
 }
 
 func (g group) alive() bool { return g.pgid > 0 && !errors.Is(unix.Kill(-g.pgid, 0), unix.ESRCH) }
+
+// count can't be told here.
+func (group) count() int { return 0 }
 
 func (g group) signal(sig syscall.Signal) error {
 	if g.pgid <= 0 {
@@ -55,16 +59,6 @@ func adoptOrphans() error { return nil } // init has them
 
 func payloadAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-func waitFor(pid int, status *syscall.WaitStatus, usage *syscall.Rusage) error {
-	for {
-		if _, err := syscall.Wait4(pid, status, 0, usage); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
-}
-
-func reapRest() {}
-
 func maxRSSKiB(ru *syscall.Rusage) int64 {
 	if runtime.GOOS == "darwin" || runtime.GOOS == "ios" {
 		return int64(ru.Maxrss) / 1024 // bytes there, KiB elsewhere (getrusage(2))
@@ -73,3 +67,11 @@ func maxRSSKiB(ru *syscall.Rusage) int64 {
 }
 
 func lockThread() {}
+
+var processStart = time.Now()
+
+// clocks has one clock only: whether it goes on during a suspend differs from system to system.
+func clocks() reading {
+	now := time.Since(processStart)
+	return reading{awake: now, boot: now}
+}

@@ -35,8 +35,12 @@ type record struct {
 	Starter         process `json:"starter"` // the shim that started the payload; its PID is the payload's session ID
 	Payload         process `json:"payload"` // PID 0: not started (yet); otherwise also the process group's ID
 	StartedUnixMS   int64   `json:"started_unix_ms"`
+	Starts          int     `json:"starts"` // how often the payload was started, which only its restart policy makes more than 1
 	EndpointAddress string  `json:"endpoint"`
 }
+
+// restarts is how often the payload was started again.
+func (r record) restarts() uint32 { return uint32(max(r.Starts-1, 0)) }
 
 // recordStore keeps a record on disk. Its methods may be called from any goroutine.
 type recordStore struct {
@@ -74,11 +78,26 @@ func (s *recordStore) update(change func(*record)) error {
 	defer s.mu.Unlock()
 	rec := s.rec
 	change(&rec)
-	if err := writeDurably(filepath.Join(s.dir, recordFile), rec); err != nil {
+	if err := s.write(rec); err != nil {
 		return err
 	}
 	s.rec = rec
 	return nil
+}
+
+// keep changes the record, whether or not the change can be written. After an error save is to be tried again.
+func (s *recordStore) keep(change func(*record)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.rec)
+	return s.write(s.rec)
+}
+
+// save writes the record as it is.
+func (s *recordStore) save() error { return s.keep(func(*record) {}) }
+
+func (s *recordStore) write(rec record) error {
+	return writeDurably(filepath.Join(s.dir, recordFile), rec)
 }
 
 // exitRecord is exit.json.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,7 +33,7 @@ func serveMain(dir string) int {
 		return complain(err)
 	}
 	signals := watchSignals()
-	log := &logger{w: os.Stderr}
+	log := newLogger(os.Stderr)
 	s, err := newServer(dir, log)
 	if err != nil {
 		_, werr := io.WriteString(ready, err.Error())
@@ -66,11 +67,11 @@ func newServer(dir string, log *logger) (_ *server, err error) {
 	if err := os.Chdir(dir); err != nil {
 		return nil, err
 	}
-	keepFromCleaners(log)
 	spec, err := readSpec(dir)
 	if err != nil {
 		return nil, err
 	}
+	keepFromCleaners(dir, spec, log)
 	rec, started, err := loadRecord(dir)
 	if err != nil {
 		return nil, err
@@ -100,15 +101,29 @@ func newServer(dir string, log *logger) (_ *server, err error) {
 	return s, os.Chdir("/")
 }
 
-// keepFromCleaners locks the session directory itself: systemd-tmpfiles leaves locked directories alone
-// (tmpfiles.d(5)). It is for comfort only, the daemon works without.
-func keepFromCleaners(log *logger) {
-	fd, err := unix.Open(".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
-	}
+// keepFromCleaners locks what the session needs as long as it lives: its own directory and, in the cache, those of this
+// program, which the next attach calls, and of the payload, which may be started again. systemd-tmpfiles leaves locked directories
+// alone (tmpfiles.d(5)). It is for comfort only, the daemon works without.
+func keepFromCleaners(dir string, spec wire.Spec, log *logger) {
+	keep := []string{dir}
+	base := filepath.Dir(filepath.Dir(dir))
+	own, err := os.Executable()
 	if err != nil {
-		log.printf("lock the session directory: %v", err)
+		log.printf("find this program: %v", err)
+	}
+	for _, program := range []string{own, spec.Argv[0]} {
+		if d := filepath.Dir(program); strings.HasPrefix(d, base+"/") && !slices.Contains(keep, d) {
+			keep = append(keep, d)
+		}
+	}
+	for _, d := range keep {
+		fd, err := unix.Open(d, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
+		}
+		if err != nil {
+			log.printf("lock %s: %v", d, err)
+		}
 	}
 }
 
@@ -119,7 +134,8 @@ func remove(path string) error {
 	return nil
 }
 
-// start starts the payload, for the first and only time. What is wrong with the payload itself becomes its exit record.
+// start starts the payload, which nobody but the keeper does again. What is wrong with the payload itself becomes its exit
+// record.
 func (s *server) start() error {
 	if err := adoptOrphans(); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
@@ -142,56 +158,13 @@ func (s *server) start() error {
 	s.firstWelcome = true
 	s.ep = newEndpoint(s.dir, allow, s.log)
 	s.ep.serve(ln)
-	if err := s.startPayload(address); err != nil {
+	s.keeper = newKeeper(s.spec.Restart, func() (oneRun, error) { return s.startRun(address) }, s.restarted, s.log)
+	if err := s.keeper.begin(); err != nil {
 		s.setExit(&wire.Exit{Code: -1, Error: err.Error()})
+		return nil
 	}
+	go func() { s.setExit(s.keeper.keep()) }()
 	return nil
-}
-
-func (s *server) startPayload(address string) error {
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer outW.Close() //nolint:errcheck // the payload has a copy of its own
-	errR, errW, err := os.Pipe()
-	if err != nil {
-		return errors.Join(err, outR.Close())
-	}
-	defer errW.Close() //nolint:errcheck // the same
-	cfg := payloadConfig{argv: s.spec.Argv, dir: s.spec.Dir, stdout: outW, stderr: errW}
-	if cfg.dir == "" {
-		cfg.dir = s.dir
-	}
-	own := []string{
-		"ETCDCTL_ENDPOINTS=" + address, "ETCDCTL_API=3",
-		"MGMT_REMOTE_RUN=" + s.spec.Run, "MGMT_REMOTE_HOST=" + s.spec.Host, "MGMT_REMOTE_DIR=" + s.dir, "PWD=" + cfg.dir,
-	}
-	cfg.env = mergeEnv(os.Environ(), own, s.spec.Env)
-	if mark := s.spec.EndpointMark; mark != "" {
-		cfg.argv, cfg.env = replaceAll(cfg.argv, mark, address), replaceAll(cfg.env, mark, address)
-	}
-	p, err := startPayload(cfg)
-	if err != nil {
-		return errors.Join(err, outR.Close(), errR.Close())
-	}
-	s.payload = p
-	if err := s.store.update(func(r *record) { r.Payload = p.process }); err != nil {
-		s.log.printf("record the payload's process: %v", err) // its session is recorded already, that is enough to find it
-	}
-	go s.watch(outR, errR)
-	if s.spec.StatusFile != "" {
-		go s.followStatus(s.spec.StatusFile)
-	}
-	return nil
-}
-
-func replaceAll(in []string, old, text string) []string {
-	out := make([]string, len(in))
-	for i, s := range in {
-		out[i] = strings.ReplaceAll(s, old, text)
-	}
-	return out
 }
 
 // resume serves a session whose shim is dead: there is its log and perhaps its exit record, but nothing is started
@@ -201,13 +174,7 @@ func (s *server) resume(rec record) error {
 		rec = record{Run: s.spec.Run, Host: s.spec.Host, Nonce: s.spec.Nonce, Fence: s.spec.Fence}
 	}
 	rebooted := rec.BootID != "" && rec.BootID != bootID()
-	if g, ok := leftover(rec); ok {
-		for _, g := range []group{g, g.sessionOnly()} {
-			if err := g.end(noDeadline, stage{syscall.SIGTERM, 3 * time.Second}, stage{syscall.SIGKILL, killWait}); err != nil {
-				s.log.printf("end what the last shim left behind: %v", err)
-			}
-		}
-	}
+	left := s.endLeftover(rec)
 	exit, err := loadExit(s.dir)
 	if err != nil {
 		s.log.printf("%v", err)
@@ -215,68 +182,35 @@ func (s *server) resume(rec record) error {
 	if exit == nil {
 		_, end := s.out.bounds()
 		exit = &wire.Exit{Code: -1, Error: "the shim was killed", OutputEnd: end}
-		if rebooted {
+		switch {
+		case rebooted:
 			exit.Error = "the host was rebooted while the payload ran"
+		case left > 0:
+			exit.Error = fmt.Sprintf("the shim was killed; %d processes that the payload had left were ended", left)
 		}
 	}
-	err = s.store.update(func(r *record) {
+	s.keep(func(r *record) {
 		*r = rec
 		r.process = process{PID: os.Getpid(), Start: startOf(os.Getpid())}
-		r.BootID = rec.BootID
 	})
-	if err != nil { // a full disk must not keep an initiator from getting what is there
-		s.log.printf("write %s: %v", recordFile, err)
-	}
 	s.setExit(exit)
 	return nil
 }
 
-// watch keeps the payload's output until it ends, and then its exit.
-func (s *server) watch(outR, errR *os.File) {
-	pumped := make(chan struct{}, 2)
-	for _, src := range []struct {
-		f      *os.File
-		stderr bool
-	}{{outR, false}, {errR, true}} {
-		go func() {
-			s.pump(src.f, src.stderr)
-			pumped <- struct{}{}
-		}()
+// endLeftover ends what a dead shim's payload left in its terminal session and returns how many processes that were, 0 where
+// that can't be told.
+func (s *server) endLeftover(rec record) int {
+	g, ok := leftover(rec)
+	if !ok {
+		return 0
 	}
-	<-s.payload.done
-	// A descendant that keeps the pipes open must not keep the exit from being told.
-	deadline := time.Now().Add(pipeWait)
-	for _, f := range []*os.File{outR, errR} {
-		if err := f.SetReadDeadline(deadline); err != nil {
-			s.log.printf("output of descendants: %v", err)
-			_ = f.Close()
+	left := g.sessionOnly().count()
+	for _, g := range []group{g, g.sessionOnly()} {
+		if err := g.end(noDeadline, restStages...); err != nil {
+			s.log.printf("end what the last shim left behind: %v", err)
 		}
 	}
-	<-pumped
-	<-pumped
-	_, end := s.out.bounds()
-	exit := &s.payload.exit
-	exit.OutputEnd = end
-	s.setExit(exit)
-}
-
-// pipeWait is how long output of descendants is taken after the payload itself ended.
-const pipeWait = 2 * time.Second
-
-func (s *server) pump(f *os.File, stderr bool) {
-	defer f.Close() //nolint:errcheck // only read
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := f.Read(buf)
-		if n > 0 {
-			if err := s.out.append(stderr, buf[:n]); err != nil {
-				s.log.printf("%v", err)
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
+	return left
 }
 
 // logPath is where the daemon's standard error goes.

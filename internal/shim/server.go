@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,9 +18,6 @@ import (
 // noDeadline is for work that has to be done whoever is there; its stages bound it.
 var noDeadline = context.Background()
 
-// attachedFor is how long after its last frame an initiator counts as attached. Initiators ping more often.
-const attachedFor = 30 * time.Second
-
 // What a payload gets when nobody asked for anything else.
 var (
 	orphanStages    = []stage{{syscall.SIGINT, 10 * time.Second}, {syscall.SIGTERM, 5 * time.Second}, {syscall.SIGKILL, killWait}}
@@ -28,23 +26,27 @@ var (
 
 // server is the daemon of one session.
 type server struct {
-	dir     string
-	spec    wire.Spec
-	log     *logger
-	out     *outputLog
-	store   *recordStore
-	control *net.UnixListener
-	ep      *endpoint // nil where nothing was started by this process
-	payload *payload  // nil where nothing runs
-	exited  chan struct{}
-	status  status // of a payload with a status file
+	dir        string
+	spec       wire.Spec
+	log        *logger
+	out        *outputLog
+	store      *recordStore
+	control    *net.UnixListener
+	ep         *endpoint // nil where nothing was started by this process
+	keeper     *keeper   // nil where nothing was started by this process
+	reaper     reaper
+	recordLate atomic.Bool // somebody tries to write the record again
+	warnings   []string    // what initiators are to know
+	exited     chan struct{}
 
 	mu           sync.Mutex
-	exit         *wire.Exit  // set once, then never changed
-	current      *attachment // the one attached initiator
-	lastSeen     time.Time   // its last frame
-	detached     time.Time   // when the last one went
-	firstWelcome bool        // nobody was told yet that the payload was started
+	exit         *wire.Exit      // set once, then never changed
+	restart      *wire.Restarted // the last one; replaced, never changed
+	terminated   bool            // something ends the daemon that is no initiator
+	current      *attachment     // the one attached initiator
+	lastSeen     time.Time       // its last frame
+	detached     time.Time       // when the last one went
+	firstWelcome bool            // nobody was told yet that the payload was started
 	stopFinish   context.CancelFunc
 	terminateBy  time.Time // when a payload that is to finish gets SIGTERM; zero: nobody asked
 	killBy       time.Time // and when SIGKILL
@@ -67,17 +69,22 @@ func watchSignals() <-chan os.Signal {
 // run serves until the session is cleaned up or the daemon is terminated.
 func (s *server) run(terminate <-chan os.Signal) {
 	go s.accept()
-	go s.watchOrphan()
+	go s.watchOrphan(clocks)
 	select {
 	case <-s.quit:
 		return
 	case <-terminate:
 	}
-	// The session stays, for a post-mortem.
+	// The session stays, for whoever attaches next.
 	s.mu.Lock()
+	s.terminated = true
 	s.stopFinishing()
+	a := s.current
 	s.mu.Unlock()
 	s.endPayload(noDeadline, terminateStages)
+	if a != nil {
+		a.waitTold()
+	}
 	_ = s.control.Close() // its name is removed next
 	for _, name := range []string{controlSocket, endpointSocket} {
 		if err := remove(filepath.Join(s.dir, name)); err != nil {
@@ -86,16 +93,69 @@ func (s *server) run(terminate <-chan os.Signal) {
 	}
 }
 
+// errorTerminated is the exit record's error where the end of the host, or of the login, ended the session.
+const errorTerminated = "the host was shut down, or its login sessions were ended: the shim got SIGTERM and ended the payload"
+
 // setExit records how the payload ended: on disk first, then for everybody.
 func (s *server) setExit(e *wire.Exit) {
+	s.mu.Lock()
+	if s.terminated && e.Error == "" {
+		e.Error = errorTerminated
+	}
+	s.mu.Unlock()
 	if err := saveExit(s.dir, e); err != nil {
-		s.log.printf("write %s: %v", exitFile, err) // this process still knows it
+		s.log.printf("write %s: %v", exitFile, err) // this process knows it all the same
+		go s.saveLater(func() error { return saveExit(s.dir, e) })
 	}
 	s.mu.Lock()
 	s.exit = e
 	s.mu.Unlock()
 	close(s.exited)
 	s.out.wake()
+}
+
+// restarted records that the payload was started again, for everybody.
+func (s *server) restarted(pid int, last *wire.Exit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restart = &wire.Restarted{Count: s.store.get().restarts(), PayloadPid: int32(pid), Exit: last}
+	s.out.wake()
+}
+
+func (s *server) lastRestart() *wire.Restarted {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.restart
+}
+
+// keep changes the session's record, on disk as soon as that can be written to.
+func (s *server) keep(change func(*record)) {
+	err := s.store.keep(change)
+	if err == nil || !s.recordLate.CompareAndSwap(false, true) {
+		return
+	}
+	s.log.printf("write %s: %v", recordFile, err)
+	go func() {
+		s.saveLater(s.store.save)
+		s.recordLate.Store(false)
+	}()
+}
+
+// saveAgain is how often a full disk is tried again.
+const saveAgain = time.Second
+
+// saveLater returns when save worked: a full disk keeps nothing from anybody, and passes.
+func (s *server) saveLater(save func() error) {
+	for {
+		select {
+		case <-s.quit:
+			return
+		case <-time.After(saveAgain):
+		}
+		if save() == nil {
+			return
+		}
+	}
 }
 
 func (s *server) exitRecord() *wire.Exit {
@@ -106,10 +166,10 @@ func (s *server) exitRecord() *wire.Exit {
 
 // endPayload returns when the payload's group has gone through the stages and its exit is recorded, or ctx has ended.
 func (s *server) endPayload(ctx context.Context, stages []stage) {
-	if s.payload == nil {
+	if s.keeper == nil {
 		return
 	}
-	if err := s.payload.end(ctx, stages...); err != nil && ctx.Err() == nil {
+	if err := s.keeper.end(ctx, stages...); err != nil && ctx.Err() == nil {
 		s.log.printf("end the payload: %v", err)
 		return // a process that SIGKILL doesn't end would keep us for ever
 	}
@@ -170,8 +230,8 @@ func (s *server) stopFinishing() {
 func (s *server) cleanUp() {
 	s.cleanUpOnce.Do(func() {
 		var errs []error
-		if s.payload != nil {
-			errs = append(errs, s.payload.endRest(noDeadline))
+		if s.keeper != nil {
+			errs = append(errs, s.keeper.endRest(noDeadline, stage{syscall.SIGKILL, killWait}))
 		}
 		_ = s.control.Close() // no more attaches; the name goes with the directory
 		if s.ep != nil {
@@ -192,38 +252,4 @@ func (s *server) cleanUp() {
 		}
 	})
 	s.quitOnce.Do(func() { close(s.quit) })
-}
-
-// attachedUntil returns when somebody was attached the last time; a time in the future while somebody is.
-func (s *server) attachedUntil() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil {
-		return s.lastSeen.Add(attachedFor)
-	}
-	return s.detached
-}
-
-// watchOrphan ends and removes the session when no initiator has been attached for the orphan timeout.
-func (s *server) watchOrphan() {
-	if s.spec.OrphanTimeout <= 0 {
-		return
-	}
-	for {
-		left := time.Until(s.attachedUntil().Add(s.spec.OrphanTimeout))
-		if left <= 0 {
-			break
-		}
-		select {
-		case <-s.quit:
-			return
-		case <-time.After(left):
-		}
-	}
-	s.log.printf("no initiator was attached for %v: the session ends", s.spec.OrphanTimeout)
-	s.mu.Lock()
-	s.stopFinishing()
-	s.mu.Unlock()
-	s.endPayload(noDeadline, orphanStages)
-	s.cleanUp()
 }

@@ -100,6 +100,9 @@ func parseSpec(data []byte) (wire.Spec, error) {
 	case spec.StatusFile != "" && !filepath.IsAbs(spec.StatusFile):
 		return wire.Spec{}, fmt.Errorf("the status file %q is not an absolute path", spec.StatusFile)
 	}
+	if err := checkRestart(spec.Restart); err != nil {
+		return wire.Spec{}, err
+	}
 	return spec, nil
 }
 

@@ -105,12 +105,17 @@ func TestPayloadSurvivesItsConnection(t *testing.T) {
 	}
 	eventually(t, "exit recorded", func() bool { e, err := loadExit(s.dir); return err == nil && e != nil })
 	c, w2 := s.welcome("attach", func(h *wire.Hello) { h.OutputFrom = 2 })
-	if w2.PayloadPid != w.PayloadPid || w2.ShimPid != w.ShimPid || w2.StartedNow || w2.Exit == nil {
+	if w2.PayloadPid != w.PayloadPid || w2.ShimPid != w.ShimPid || w2.StartedNow {
 		t.Errorf("second welcome %v after %v", w2, w)
 	}
 	if out, gaps, exit := c.collect(2); out != "e\ntwo\n" || gaps != nil || exit.Code != 0 {
 		t.Errorf("got %q, %v, %v", out, gaps, exit)
 	}
+	c, w3 := s.welcome("attach", nil)
+	if w3.Exit == nil || w3.Exit.OutputEnd != 8 {
+		t.Errorf("third welcome %v", w3)
+	}
+	c.collect(0)
 	c.cleanUp()
 }
 
@@ -330,20 +335,53 @@ func TestCrashBetweenRecordAndStartIsNoSecondStart(t *testing.T) {
 	}
 }
 
-func TestTerminatedShimLeavesAnExitRecord(t *testing.T) {
-	s := script(t, `trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1000 & wait; done`)
+// TestHostShutDown: who is attached hears of the end, and so does the next one.
+func TestHostShutDown(t *testing.T) {
+	s := script(t, `trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 1000 & wait; done`)
+	s.spec.Restart.Policy = wire.RestartAlways // not against the host's will
+	s.write()
+	c, w := s.welcome("start", nil)
+	c.outputUntil("ready\n")
+	s.terminate(w)
+	for _, attached := range []bool{true, false} {
+		out, _, exit := c.collect(map[bool]uint64{true: 6}[attached])
+		if !strings.HasSuffix(out, "bye\n") || exit.Code != 0 || !strings.Contains(exit.Error, "shut down") {
+			t.Errorf("attached %v: got %q, %v", attached, out, exit)
+		}
+		if attached {
+			s.gone(int(w.ShimPid))
+			s.unserved()
+			c, _ = s.welcome("start", nil)
+		}
+	}
+	if starts := s.record().Starts; starts != 1 {
+		t.Errorf("started %d times", starts)
+	}
+	c.cleanUp()
+}
+
+// TestHostShutDownIsBounded: a payload that ignores SIGTERM gets SIGKILL before the system's own patience is over.
+func TestHostShutDownIsBounded(t *testing.T) {
+	s := script(t, `trap '' TERM; echo ready; while :; do sleep 1000; done`)
 	s.write()
 	c, w := s.welcome("start", nil)
 	c.outputUntil("ready\n")
 	c.kill()
-	if err := syscall.Kill(int(w.ShimPid), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	begin := time.Now()
+	s.terminate(w)
 	s.gone(int(w.ShimPid))
-	s.unserved()
-	c, _ = s.welcome("attach", nil)
-	if out, _, exit := c.collect(0); out != "ready\nbye\n" || exit.Code != 4 || exit.Error != "" {
-		t.Errorf("got %q, %v", out, exit)
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("that took %v", took)
+	}
+	if exit, err := loadExit(s.dir); err != nil || exit.GetSignal() != int32(syscall.SIGKILL) || !strings.Contains(exit.GetError(), "shut down") {
+		t.Errorf("exit record %v, %v", exit, err)
+	}
+}
+
+func (s *session) terminate(w *wire.Welcome) {
+	s.t.Helper()
+	if err := syscall.Kill(int(w.ShimPid), syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

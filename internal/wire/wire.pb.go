@@ -108,6 +108,7 @@ type Frame struct {
 	//	*Frame_Exit
 	//	*Frame_Pong
 	//	*Frame_CleanedUp
+	//	*Frame_Restarted
 	Kind          isFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -294,6 +295,15 @@ func (x *Frame) GetCleanedUp() *CleanedUp {
 	return nil
 }
 
+func (x *Frame) GetRestarted() *Restarted {
+	if x != nil {
+		if x, ok := x.Kind.(*Frame_Restarted); ok {
+			return x.Restarted
+		}
+	}
+	return nil
+}
+
 type isFrame_Kind interface {
 	isFrame_Kind()
 }
@@ -364,6 +374,10 @@ type Frame_CleanedUp struct {
 	CleanedUp *CleanedUp `protobuf:"bytes,27,opt,name=cleaned_up,json=cleanedUp,proto3,oneof"`
 }
 
+type Frame_Restarted struct {
+	Restarted *Restarted `protobuf:"bytes,28,opt,name=restarted,proto3,oneof"`
+}
+
 func (*Frame_Hello) isFrame_Kind() {}
 
 func (*Frame_Credit) isFrame_Kind() {}
@@ -395,6 +409,8 @@ func (*Frame_Exit) isFrame_Kind() {}
 func (*Frame_Pong) isFrame_Kind() {}
 
 func (*Frame_CleanedUp) isFrame_Kind() {}
+
+func (*Frame_Restarted) isFrame_Kind() {}
 
 // Hello is the first frame of an attach. The shim answers with Welcome or Refused.
 type Hello struct {
@@ -878,13 +894,15 @@ type Welcome struct {
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // the version spoken from here on
 	BootId        string                 `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	ShimPid       int32                  `protobuf:"varint,3,opt,name=shim_pid,json=shimPid,proto3" json:"shim_pid,omitempty"`
-	PayloadPid    int32                  `protobuf:"varint,4,opt,name=payload_pid,json=payloadPid,proto3" json:"payload_pid,omitempty"`    // 0: did not start
+	PayloadPid    int32                  `protobuf:"varint,4,opt,name=payload_pid,json=payloadPid,proto3" json:"payload_pid,omitempty"`    // of the latest start; 0: did not start
 	Nonce         string                 `protobuf:"bytes,5,opt,name=nonce,proto3" json:"nonce,omitempty"`                                 // of the start this session came from
 	OutputStart   uint64                 `protobuf:"varint,6,opt,name=output_start,json=outputStart,proto3" json:"output_start,omitempty"` // offset of the oldest output kept
 	OutputEnd     uint64                 `protobuf:"varint,7,opt,name=output_end,json=outputEnd,proto3" json:"output_end,omitempty"`       // offset behind the newest
 	StartedUnixMs int64                  `protobuf:"varint,8,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"`
 	Exit          *Exit                  `protobuf:"bytes,9,opt,name=exit,proto3" json:"exit,omitempty"`                                 // set when the payload ended already
 	StartedNow    bool                   `protobuf:"varint,10,opt,name=started_now,json=startedNow,proto3" json:"started_now,omitempty"` // this attach is the one that started the payload
+	Restarts      uint32                 `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`                       // how often the payload was started again, as Spec.Restart wants it
+	Warnings      []string               `protobuf:"bytes,12,rep,name=warnings,proto3" json:"warnings,omitempty"`                        // what may end the session although nobody wants that, and what to do about it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -987,6 +1005,20 @@ func (x *Welcome) GetStartedNow() bool {
 		return x.StartedNow
 	}
 	return false
+}
+
+func (x *Welcome) GetRestarts() uint32 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
+func (x *Welcome) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
 }
 
 type Refused struct {
@@ -1203,7 +1235,7 @@ type Exit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`                            // exit status; -1 when killed by a signal or never started
 	Signal        int32                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`                        // 0: exited
-	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`                           // why it could not be started or watched; empty otherwise
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`                           // why it could not be started or watched, or what ended it early; empty otherwise
 	OutputEnd     uint64                 `protobuf:"varint,4,opt,name=output_end,json=outputEnd,proto3" json:"output_end,omitempty"` // offset behind the last output
 	UserUs        int64                  `protobuf:"varint,5,opt,name=user_us,json=userUs,proto3" json:"user_us,omitempty"`
 	SystemUs      int64                  `protobuf:"varint,6,opt,name=system_us,json=systemUs,proto3" json:"system_us,omitempty"`
@@ -1335,11 +1367,73 @@ func (x *CleanedUp) GetError() string {
 	return ""
 }
 
+// Restarted: the payload ended and was started again. It comes behind all output of the run that ended; where several
+// runs ended before it could be sent, it is about the last of them.
+type Restarted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"` // how often that happened in this session
+	PayloadPid    int32                  `protobuf:"varint,2,opt,name=payload_pid,json=payloadPid,proto3" json:"payload_pid,omitempty"`
+	Exit          *Exit                  `protobuf:"bytes,3,opt,name=exit,proto3" json:"exit,omitempty"` // of the run before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restarted) Reset() {
+	*x = Restarted{}
+	mi := &file_internal_wire_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restarted) ProtoMessage() {}
+
+func (x *Restarted) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_wire_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restarted.ProtoReflect.Descriptor instead.
+func (*Restarted) Descriptor() ([]byte, []int) {
+	return file_internal_wire_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Restarted) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Restarted) GetPayloadPid() int32 {
+	if x != nil {
+		return x.PayloadPid
+	}
+	return 0
+}
+
+func (x *Restarted) GetExit() *Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return nil
+}
+
 var File_internal_wire_wire_proto protoreflect.FileDescriptor
 
 const file_internal_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x18internal/wire/wire.proto\x12\x0fmgmtremote.wire\"\xa9\x06\n" +
+	"\x18internal/wire/wire.proto\x12\x0fmgmtremote.wire\"\xe5\x06\n" +
 	"\x05Frame\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.mgmtremote.wire.HelloH\x00R\x05hello\x121\n" +
 	"\x06credit\x18\x02 \x01(\v2\x17.mgmtremote.wire.CreditH\x00R\x06credit\x12(\n" +
@@ -1357,7 +1451,8 @@ const file_internal_wire_wire_proto_rawDesc = "" +
 	"\x04exit\x18\x19 \x01(\v2\x15.mgmtremote.wire.ExitH\x00R\x04exit\x12+\n" +
 	"\x04pong\x18\x1a \x01(\v2\x15.mgmtremote.wire.PongH\x00R\x04pong\x12;\n" +
 	"\n" +
-	"cleaned_up\x18\x1b \x01(\v2\x1a.mgmtremote.wire.CleanedUpH\x00R\tcleanedUpB\x06\n" +
+	"cleaned_up\x18\x1b \x01(\v2\x1a.mgmtremote.wire.CleanedUpH\x00R\tcleanedUp\x12:\n" +
+	"\trestarted\x18\x1c \x01(\v2\x1a.mgmtremote.wire.RestartedH\x00R\trestartedB\x06\n" +
 	"\x04kind\"\xc4\x01\n" +
 	"\x05Hello\x12\x1f\n" +
 	"\vmin_version\x18\x01 \x01(\rR\n" +
@@ -1388,7 +1483,7 @@ const file_internal_wire_wire_proto_rawDesc = "" +
 	"\x04Pong\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"$\n" +
 	"\aAckExit\x12\x19\n" +
-	"\bclean_up\x18\x01 \x01(\bR\acleanUp\"\xc4\x02\n" +
+	"\bclean_up\x18\x01 \x01(\bR\acleanUp\"\xfc\x02\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x19\n" +
@@ -1403,7 +1498,9 @@ const file_internal_wire_wire_proto_rawDesc = "" +
 	"\x04exit\x18\t \x01(\v2\x15.mgmtremote.wire.ExitR\x04exit\x12\x1f\n" +
 	"\vstarted_now\x18\n" +
 	" \x01(\bR\n" +
-	"startedNow\"\xd6\x01\n" +
+	"startedNow\x12\x1a\n" +
+	"\brestarts\x18\v \x01(\rR\brestarts\x12\x1a\n" +
+	"\bwarnings\x18\f \x03(\tR\bwarnings\"\xd6\x01\n" +
 	"\aRefused\x127\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1f.mgmtremote.wire.Refused.ReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"~\n" +
@@ -1437,7 +1534,12 @@ const file_internal_wire_wire_proto_rawDesc = "" +
 	"\tsystem_us\x18\x06 \x01(\x03R\bsystemUs\x12\x1e\n" +
 	"\vmax_rss_kib\x18\a \x01(\x03R\tmaxRssKib\"!\n" +
 	"\tCleanedUp\x12\x14\n" +
-	"\x05error\x18\x01 \x01(\tR\x05errorB2Z0github.com/mgmt-remote/mgmt-remote/internal/wireb\x06proto3"
+	"\x05error\x18\x01 \x01(\tR\x05error\"m\n" +
+	"\tRestarted\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\x12\x1f\n" +
+	"\vpayload_pid\x18\x02 \x01(\x05R\n" +
+	"payloadPid\x12)\n" +
+	"\x04exit\x18\x03 \x01(\v2\x15.mgmtremote.wire.ExitR\x04exitB2Z0github.com/mgmt-remote/mgmt-remote/internal/wireb\x06proto3"
 
 var (
 	file_internal_wire_wire_proto_rawDescOnce sync.Once
@@ -1452,7 +1554,7 @@ func file_internal_wire_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_wire_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_internal_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_internal_wire_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_internal_wire_wire_proto_goTypes = []any{
 	(Refused_Reason)(0), // 0: mgmtremote.wire.Refused.Reason
 	(*Frame)(nil),       // 1: mgmtremote.wire.Frame
@@ -1472,6 +1574,7 @@ var file_internal_wire_wire_proto_goTypes = []any{
 	(*Quiet)(nil),       // 15: mgmtremote.wire.Quiet
 	(*Exit)(nil),        // 16: mgmtremote.wire.Exit
 	(*CleanedUp)(nil),   // 17: mgmtremote.wire.CleanedUp
+	(*Restarted)(nil),   // 18: mgmtremote.wire.Restarted
 }
 var file_internal_wire_wire_proto_depIdxs = []int32{
 	2,  // 0: mgmtremote.wire.Frame.hello:type_name -> mgmtremote.wire.Hello
@@ -1490,13 +1593,15 @@ var file_internal_wire_wire_proto_depIdxs = []int32{
 	16, // 13: mgmtremote.wire.Frame.exit:type_name -> mgmtremote.wire.Exit
 	9,  // 14: mgmtremote.wire.Frame.pong:type_name -> mgmtremote.wire.Pong
 	17, // 15: mgmtremote.wire.Frame.cleaned_up:type_name -> mgmtremote.wire.CleanedUp
-	16, // 16: mgmtremote.wire.Welcome.exit:type_name -> mgmtremote.wire.Exit
-	0,  // 17: mgmtremote.wire.Refused.reason:type_name -> mgmtremote.wire.Refused.Reason
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 16: mgmtremote.wire.Frame.restarted:type_name -> mgmtremote.wire.Restarted
+	16, // 17: mgmtremote.wire.Welcome.exit:type_name -> mgmtremote.wire.Exit
+	0,  // 18: mgmtremote.wire.Refused.reason:type_name -> mgmtremote.wire.Refused.Reason
+	16, // 19: mgmtremote.wire.Restarted.exit:type_name -> mgmtremote.wire.Exit
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_internal_wire_wire_proto_init() }
@@ -1521,6 +1626,7 @@ func file_internal_wire_wire_proto_init() {
 		(*Frame_Exit)(nil),
 		(*Frame_Pong)(nil),
 		(*Frame_CleanedUp)(nil),
+		(*Frame_Restarted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1528,7 +1634,7 @@ func file_internal_wire_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_wire_wire_proto_rawDesc), len(file_internal_wire_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
