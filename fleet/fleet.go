@@ -147,6 +147,12 @@ func (f *Fleet) prepare() error {
 	case len(p.Command) > 0:
 		spec.Kind = payload.Command
 	}
+	switch p.Restart {
+	case "", RestartNever, RestartOnFailure, RestartAlways:
+		spec.Restart.Policy = string(p.Restart)
+	default:
+		return fmt.Errorf("unknown restart policy %q: use %s, %s or %s", p.Restart, RestartNever, RestartOnFailure, RestartAlways)
+	}
 	if p.TCP {
 		spec.Endpoint = wire.EndpointTCP
 	}

@@ -70,6 +70,24 @@ type PayloadStarted struct {
 	Epoch      uint64    `json:"epoch"`
 	PID        int       `json:"pid"`
 	Reattached bool      `json:"reattached"`
+	Restarts   int       `json:"restarts,omitempty"` // how often it was started again by then
+}
+
+// PayloadRestarted tells that the payload ended and was started again on the host.
+type PayloadRestarted struct {
+	At    time.Time `json:"at"`
+	Host  string    `json:"host"`
+	Epoch uint64    `json:"epoch"`
+	Count int       `json:"count"` // how often that happened in this session
+	PID   int       `json:"pid"`
+	Exit  Exit      `json:"exit"` // of the run before
+}
+
+// HostWarned tells about something on a host that may end its session although nobody wants that.
+type HostWarned struct {
+	At   time.Time `json:"at"`
+	Host string    `json:"host"`
+	Text string    `json:"text"` // for people: what, and what to do about it
 }
 
 // DefinitionUpdated tells that a changed definition is on the host, where the running payload finds it.
@@ -147,19 +165,19 @@ type RunFinished struct {
 	Results   []Result      `json:"results"`
 }
 
-func (RunStarted) event()           {}
-func (StateChanged) event()         {}
-func (StepStarted) event()          {}
-func (StepDone) event()             {}
-func (HostTroubled) event()         {}
-func (Progressed) event()           {}
-func (PayloadStarted) event()       {}
-func (DefinitionUpdated) event()    {}
-func (DefinitionNotUpdated) event() {}
-func (PayloadEnded) event()         {}
-func (OutputReceived) event()       {}
-func (OutputDropped) event()        {}
-func (QuietReported) event()        {}
-func (Converged) event()            {}
-func (HostFinished) event()         {}
-func (RunFinished) event()          {}
+func (RunStarted) event()       {}
+func (StateChanged) event()     {}
+func (StepStarted) event()      {}
+func (StepDone) event()         {}
+func (HostTroubled) event()     {}
+func (Progressed) event()       {}
+func (PayloadStarted) event()   {}
+func (PayloadRestarted) event() {}
+func (HostWarned) event()       {}
+func (PayloadEnded) event()     {}
+func (OutputReceived) event()   {}
+func (OutputDropped) event()    {}
+func (QuietReported) event()    {}
+func (Converged) event()        {}
+func (HostFinished) event()     {}
+func (RunFinished) event()      {}

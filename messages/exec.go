@@ -12,6 +12,8 @@ type AttachPayload struct{}
 type Attached struct {
 	PayloadPID int  // on the host; 0 when the payload could not be started
 	StartedNow bool // this attach started the payload
+	Restarts   int  // how often it was started again by then
+	Warnings   []string
 }
 
 // UseTunnel tells the exec actor (and it the shim) which tunnel socket is the current one.
@@ -32,6 +34,13 @@ type SessionLeft struct{}
 
 // PayloadExited tells that the payload ended and that its output and exit record are durable at the initiator.
 type PayloadExited struct{ Exit Exit }
+
+// PayloadStartedAgain tells that the payload ended and that its restart policy started it again.
+type PayloadStartedAgain struct {
+	Count int  // how often that happened
+	PID   int  // on the host
+	Exit  Exit // of the run before
+}
 
 // PayloadQuiet is what the payload says of itself where the shim can know.
 type PayloadQuiet struct{ Quiet bool }

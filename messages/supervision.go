@@ -146,7 +146,7 @@ type HostDone struct{ Result Result }
 type Exit struct {
 	Code   int    `json:"code"`            // exit status; -1 when killed by a signal or never started
 	Signal int    `json:"signal"`          // 0: it exited
-	Error  string `json:"error,omitempty"` // why it could not be started or watched
+	Error  string `json:"error,omitempty"` // why it could not be started or watched, or what ended it early
 }
 
 // OK reports whether the payload ended well.

@@ -89,6 +89,7 @@ type (
 	quietSeen   struct{ quiet bool }
 	gapSeen     struct{ from, to uint64 }
 	exitSeen    struct{ exit messages.Exit }
+	restartSeen struct{ messages.PayloadStartedAgain }
 	cleanedSeen struct{ err string }
 	leaveSeen   struct{} // the shim has read that it is to end by itself
 	streamEnded struct{ err error }
@@ -118,6 +119,8 @@ func (a *execActor) Receive(ctx actor.Context) {
 		ctx.Request(ctx.Parent(), messages.PayloadQuiet{Quiet: m.quiet})
 	case gapSeen:
 		ctx.Request(ctx.Parent(), messages.OutputLost{From: m.from, To: m.to})
+	case restartSeen:
+		ctx.Request(ctx.Parent(), m.PayloadStartedAgain)
 	case exitSeen:
 		a.work.Go(func(ctx context.Context) any { return a.cfg.keepExit(ctx, m.exit) })
 	case messages.PayloadExited, messages.SessionCleanedUp:
@@ -143,7 +146,10 @@ func (a *execActor) attached(ctx actor.Context, m attached) {
 		m.write(ctx)
 		return nil
 	})
-	ctx.Request(ctx.Parent(), messages.Attached{PayloadPID: int(m.welcome.GetPayloadPid()), StartedNow: m.welcome.GetStartedNow()})
+	ctx.Request(ctx.Parent(), messages.Attached{
+		PayloadPID: int(m.welcome.GetPayloadPid()), StartedNow: m.welcome.GetStartedNow(), Restarts: int(m.welcome.GetRestarts()),
+		Warnings: m.welcome.GetWarnings(),
+	})
 }
 
 // send queues a frame. Without a session there is nobody to tell: a restarted actor claims it first, and its parent

@@ -151,7 +151,10 @@ func (a *attachment) read(ctx context.Context, output Output, tell func(any)) er
 			}
 			tell(gapSeen{k.Gap.GetFrom(), k.Gap.GetTo()})
 		case *wire.Frame_Exit:
-			tell(exitSeen{messages.Exit{Code: int(k.Exit.GetCode()), Signal: int(k.Exit.GetSignal()), Error: k.Exit.GetError()}})
+			tell(exitSeen{exitOf(k.Exit)})
+		case *wire.Frame_Restarted:
+			r := k.Restarted
+			tell(restartSeen{messages.PayloadStartedAgain{Count: int(r.GetCount()), PID: int(r.GetPayloadPid()), Exit: exitOf(r.GetExit())}})
 		case *wire.Frame_Quiet:
 			tell(quietSeen{k.Quiet.GetQuiet()})
 		case *wire.Frame_Pong:
@@ -174,6 +177,10 @@ func (a *attachment) read(ctx context.Context, output Output, tell func(any)) er
 			}
 		}
 	}
+}
+
+func exitOf(e *wire.Exit) messages.Exit {
+	return messages.Exit{Code: int(e.GetCode()), Signal: int(e.GetSignal()), Error: e.GetError()}
 }
 
 // grant acknowledges what is durable and allows the next window.

@@ -189,10 +189,19 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 		return lifecycle.TunnelOpened{}
 	case messages.Attached:
 		a.steps.attached = m
+		if m.StartedNow { // a shim repeats them to whoever attaches
+			for _, text := range m.Warnings {
+				a.tell(messages.HostWarned{At: time.Now(), Host: a.cfg.Host.Name, Text: text})
+			}
+		}
 		return lifecycle.Attached{}
 	case messages.PayloadExited:
 		a.tell(messages.PayloadEnded{At: time.Now(), Host: a.cfg.Host.Name, Exit: m.Exit})
 		return lifecycle.PayloadExited{Exit: m.Exit}
+	case messages.PayloadStartedAgain:
+		a.tell(messages.PayloadRestarted{
+			At: time.Now(), Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, Count: m.Count, PID: m.PID, Exit: m.Exit,
+		})
 	case messages.PayloadQuiet:
 		a.send(messages.ReportQuiet{Host: a.cfg.Host.Name, Quiet: m.Quiet})
 	case messages.OutputLost:

@@ -147,6 +147,7 @@ func (a *hostActor) entered(state lifecycle.State) {
 	if state == lifecycle.Running {
 		a.tell(messages.PayloadStarted{
 			At: now, Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, PID: a.steps.attached.PayloadPID, Reattached: !a.steps.attached.StartedNow,
+			Restarts: a.steps.attached.Restarts,
 		})
 	}
 }

@@ -278,9 +278,9 @@ func hostOf(event messages.Event) string {
 		return m.Host
 	case messages.PayloadStarted:
 		return m.Host
-	case messages.DefinitionUpdated:
+	case messages.PayloadRestarted:
 		return m.Host
-	case messages.DefinitionNotUpdated:
+	case messages.HostWarned:
 		return m.Host
 	case messages.PayloadEnded:
 		return m.Host

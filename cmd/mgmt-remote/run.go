@@ -26,6 +26,8 @@ const (
 	endpointTCP  = "tcp"
 )
 
+var restartPolicies = []string{string(fleet.RestartNever), string(fleet.RestartOnFailure), string(fleet.RestartAlways)}
+
 var hostKeyPolicies = []string{string(fleet.HostKeysStrict), string(fleet.HostKeysAcceptNew), string(fleet.HostKeysInsecure)}
 
 var convergences = []string{string(fleet.ConvergeGroup), string(fleet.ConvergeHost)}
@@ -42,6 +44,8 @@ type runFlags struct {
 	endpoint string
 	noop     bool
 	noWatch  bool
+
+	restart string
 
 	identities  []string
 	hostKeys    string
@@ -143,6 +147,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.StringVar(&f.binary, "binary", "", "copy the local `FILE` and run it as the command, or as mgmt")
 		p.StringArrayVar(&f.env, "env", nil, "set `KEY=VALUE` in the payload's environment (repeatable)")
 		p.StringVar(&f.endpoint, "endpoint", endpointUnix, "`KIND` of the payload's etcd endpoint: unix (a socket) or tcp (127.0.0.1, for its own user only)")
+		p.StringVar(&f.restart, "restart", string(fleet.RestartNever), "`POLICY` for payloads that end: never, on-failure or always; the host starts them again, 1 to 60 seconds later")
 		p.BoolVar(&f.noop, "noop", false, "change nothing on the hosts, say what would be changed")
 		p.StringArrayVar(&f.vars, "var", nil, "set `[HOST:]KEY=VALUE` for templates, {{.Vars.KEY}} (repeatable)")
 		p.BoolVar(&f.noWatch, "no-watch", false, "do not follow changes of the definition files while the payloads run")
@@ -249,8 +254,8 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	return fleet.Options{
 		SSH:      ssh,
-		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, NoWatch: f.noWatch, TCP: f.endpoint == endpointTCP},
-		RetryFor: retryFor, MaxConnections: f.maxConnections, Converge: fleet.Converge(f.converge),
+		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, TCP: f.endpoint == endpointTCP, Restart: fleet.Restart(f.restart)},
+		RetryFor: retryFor, MaxConnections: f.maxConnections,
 		ConvergedTimeout: time.Duration(f.convergedTimeout), MaxRuntime: time.Duration(f.maxRuntime),
 		OrphanTimeout: time.Duration(f.orphanTimeout), NoCache: f.noCache, KeepState: f.keepState,
 		EtcdEndpoints: f.etcdEndpoints, EtcdTLS: tlsConfig, Logger: logger,
@@ -262,8 +267,8 @@ func (f *runFlags) check() error {
 	if f.endpoint != endpointUnix && f.endpoint != endpointTCP {
 		return fmt.Errorf("--endpoint %q: use unix or tcp", f.endpoint)
 	}
-	if f.converge != "" && !slices.Contains(convergences, f.converge) {
-		return fmt.Errorf("--converge %q: use group or host", f.converge)
+	if !slices.Contains(restartPolicies, f.restart) {
+		return fmt.Errorf("--restart %q: use never, on-failure or always", f.restart)
 	}
 	if !slices.Contains(hostKeyPolicies, f.hostKeys) {
 		return fmt.Errorf("--host-key %q: use strict, accept-new or insecure", f.hostKeys)

@@ -21,8 +21,8 @@ import (
 // allEvents has one value of each type of event. TestAllEventsAreHere holds it against the source of messages.
 var allEvents = []messages.Event{
 	messages.RunStarted{}, messages.StateChanged{}, messages.StepStarted{}, messages.StepDone{},
-	messages.HostTroubled{}, messages.Progressed{}, messages.PayloadStarted{}, messages.PayloadEnded{},
-	messages.DefinitionUpdated{}, messages.DefinitionNotUpdated{},
+	messages.HostTroubled{}, messages.Progressed{}, messages.PayloadStarted{}, messages.PayloadRestarted{}, messages.HostWarned{},
+	messages.PayloadEnded{},
 	messages.OutputReceived{}, messages.OutputDropped{}, messages.QuietReported{}, messages.Converged{},
 	messages.HostFinished{}, messages.RunFinished{},
 }

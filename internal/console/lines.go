@@ -101,17 +101,16 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		}
 	case messages.PayloadStarted:
 		if e.Reattached {
-			l.line(b, e.Host, "payload still runs, pid %d", e.PID)
+			l.line(b, e.Host, "payload still runs, pid %d%s", e.PID, restartsText(e.Restarts))
 		} else if l.options.Verbose {
 			l.line(b, e.Host, "payload runs, pid %d", e.PID)
 		}
-	case messages.DefinitionUpdated:
-		l.line(b, e.Host, "definition %d is on the host", e.Version)
-	case messages.DefinitionNotUpdated:
-		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, fmt.Sprintf("definition %d is not on the host", e.Version)), visible(e.Reason))
-		if e.Remedy != "" {
-			l.line(b, e.Host, "  %s", visible(e.Remedy))
-		}
+	case messages.PayloadRestarted:
+		l.endHost(b, e.Host)
+		what := l.paint.text(yellow, fmt.Sprintf("payload restarted (%d)", e.Count))
+		l.line(b, e.Host, "%s after %s, pid %d", what, exitText(e.Exit), e.PID)
+	case messages.HostWarned:
+		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, "warning"), visible(e.Text))
 	case messages.PayloadEnded:
 		l.endHost(b, e.Host)
 		l.line(b, e.Host, "payload ended: %s", exitText(e.Exit))
@@ -142,6 +141,13 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		return unknown(event)
 	}
 	return nil
+}
+
+func restartsText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", restarted %s so far", plural(n, "time"))
 }
 
 func (l *Lines) troubled(b *bytes.Buffer, e messages.HostTroubled) {

@@ -46,9 +46,11 @@ func TestARunInLines(t *testing.T) {
 		messages.StepDone{Host: "web-10", Step: messages.StepMakeDirectory, Took: 12 * time.Millisecond},
 		messages.HostTroubled{Host: "db", Attempt: 2, Kind: fault.Lost, Reason: "reset\nby peer", Retry: true, RetryIn: 2 * time.Second},
 		messages.HostTroubled{Host: "db", Attempt: 3, Kind: fault.Denied, Reason: "no key accepted"},
+		messages.HostWarned{Host: "db", Text: "a logout may\nkill it"},
 		messages.PayloadStarted{Host: "db", PID: 4711, Reattached: true},
-		messages.DefinitionUpdated{Host: "db", Version: 2},
-		messages.DefinitionNotUpdated{Host: "db", Version: 3, Reason: "copy: no space\nleft", Remedy: "free some"},
+		messages.PayloadStarted{Host: "db", PID: 4711, Reattached: true, Restarts: 1},
+		out("web-10", "last words"),
+		messages.PayloadRestarted{Host: "web-10", Count: 3, PID: 815, Exit: messages.Exit{Code: -1, Signal: 9}},
 		out("db", "one\ntw"), stderr, out("web-10", "no newline"), out("db", "o\n"),
 		messages.QuietReported{Host: "db", Quiet: true},
 		messages.OutputDropped{Host: "db", From: 1000, To: 3500},
@@ -62,10 +64,11 @@ db      step 3 copy           done   0.3s  12.4 MB
 web-10  step 2 make directory done   12ms
 db      attempt 2 failed: reset\nby peer; again in 2.0s
 db      attempt 3 failed: no key accepted; given up
+db      warning: a logout may\nkill it
 db      payload still runs, pid 4711
-db      definition 2 is on the host
-db      definition 3 is not on the host: copy: no space\nleft
-db        free some
+db      payload still runs, pid 4711, restarted 1 time so far
+web-10 | last words
+web-10  payload restarted (3) after signal 9, pid 815
 db     | one
 db     ! warn
 db     | two

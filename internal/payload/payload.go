@@ -50,6 +50,7 @@ type Options struct {
 	// that the others don't wait for it; 0 = never.
 	FailedTimeout time.Duration
 
+	Restart       wire.Restart  // what is done when the payload ends; zero = nothing
 	Endpoint      string        // wire.EndpointUnix (also "") or wire.EndpointTCP
 	OrphanTimeout time.Duration // how long a session lives without us; < 0 = for ever, 0 = DefaultOrphanTimeout
 	OutputCap     int64         // bytes of output kept on a host; 0 = the shim's default
@@ -232,7 +233,7 @@ func (p *Payload) spec(r Request, dir string) (wire.Spec, *transfer.Blob, error)
 	}
 	spec := wire.Spec{
 		Version: 1, Run: r.Run, Host: r.Host, Token: r.Token, Nonce: r.Nonce, Fence: r.Fence,
-		Endpoint: p.opts.Endpoint, EndpointMark: mark,
+		Endpoint: p.opts.Endpoint, EndpointMark: mark, Restart: p.opts.Restart,
 		OutputCap: p.opts.OutputCap, OrphanTimeout: p.opts.OrphanTimeout, RemoveBase: p.opts.NoCache,
 	}
 	var err error
