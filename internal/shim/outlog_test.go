@@ -210,3 +210,86 @@ func TestOutputThatCantBeWrittenIsAGap(t *testing.T) {
 		t.Errorf("got %v, %v, %v", c, ok, err)
 	}
 }
+
+// TestSegmentsAreInOrder: numbers get longer than their six digits in a session that lives for long.
+func TestSegmentsAreInOrder(t *testing.T) {
+	dir := t.TempDir()
+	l, err := openLog(dir, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.nextSeq, l.segmentSize = 999_999, minSegment
+	for range 3 { // one segment each
+		if err := l.append(false, make([]byte, minSegment/2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start, end := l.bounds()
+	l.close()
+	if l, err = openLog(dir, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if s, e := l.bounds(); s != start || e != end || end != 3*minSegment/2 {
+		t.Errorf("%d..%d after reopening, %d..%d before", s, e, start, end)
+	}
+}
+
+// TestLogOfAnHour appends what a chatty payload writes in an hour to a log that nobody takes.
+func TestLogOfAnHour(t *testing.T) {
+	const limit, perSecond = 1 << 20, 256 << 10
+	dir := t.TempDir()
+	l, err := openLog(dir, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	second := bytes.Repeat([]byte("0123456789abcde\n"), perSecond/16)
+	for i := range 3600 {
+		if err := l.append(i%2 == 1, second); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 != 0 {
+			continue
+		}
+		if size := diskUse(t, dir); size > limit+l.segmentSize {
+			t.Fatalf("after %d s: %d bytes on disk, the cap is %d", i, size, limit)
+		}
+	}
+	start, end := l.bounds()
+	if end != 3600*perSecond || end-start > limit || end-start < limit/2 {
+		t.Errorf("%d..%d is kept", start, end)
+	}
+	r := &logReader{log: l}
+	defer r.close()
+	c, ok, err := r.read(0, 1<<40)
+	if err != nil || !ok || c.data != nil || c.gapEnd != start {
+		t.Errorf("got %v, %v, %v; want a gap up to %d", c, ok, err, start)
+	}
+	for from := start; from < end; from = c.end() {
+		if c, ok, err = r.read(from, 1<<40); err != nil || !ok || c.data == nil || c.offset != from {
+			t.Fatalf("nothing at %d: %v, %v", from, ok, err)
+		}
+		if want := (from / perSecond) % 2; c.stderr != (want == 1) {
+			t.Fatalf("the stream at %d is wrong", from)
+		}
+	}
+}
+
+func diskUse(t *testing.T, dir string) (total int64) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			continue // dropped meanwhile
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += fi.Size()
+	}
+	return total
+}

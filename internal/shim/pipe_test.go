@@ -53,6 +53,44 @@ func TestOutputHasNoLossAndNoRepetition(t *testing.T) {
 	}
 }
 
+// TestNobodyTakesTheOutput: an endless payload neither fills the disk nor waits, and what is gone is told to the byte.
+func TestNobodyTakesTheOutput(t *testing.T) {
+	const limit = 1 << 20
+	s := script(t, "exec yes 0123456789abcde")
+	s.spec.OutputCap = limit
+	s.write()
+	c, w := s.welcome("start", nil)
+	c.kill()
+	most := int64(0)
+	eventually(t, "many times the cap written", func() bool {
+		most = max(most, diskUse(t, s.dir))
+		seqs, err := listSegments(s.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(seqs) > 0 && seqs[len(seqs)-1] > 50*4 // a segment is a quarter of the cap
+	})
+	if most > limit+limit/4+64<<10 {
+		t.Errorf("%d bytes on disk, the cap is %d", most, limit)
+	}
+	if err := syscall.Kill(int(w.PayloadPid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = s.welcome("attach", nil)
+	out, gaps, exit := c.collect(0) // checks that every offset is there or in a gap
+	if len(gaps) != 1 || gaps[0].From != 0 || exit.OutputEnd < 40*limit {
+		t.Fatalf("gaps %v, exit %v", gaps, exit)
+	}
+	line := "0123456789abcde\n"
+	want := strings.Repeat(line, len(out)/len(line)+2)[gaps[0].To%uint64(len(line)):]
+	if out != want[:len(out)] || len(out) > limit {
+		t.Errorf("%d bytes are not those that belong at %d", len(out), gaps[0].To)
+	}
+	if log := s.shimLog(); log != "" {
+		t.Errorf("the shim says: %s", log)
+	}
+}
+
 func TestShimAsACommandOfAnotherProgram(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
