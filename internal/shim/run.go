@@ -79,7 +79,7 @@ func (r *run) wait() *wire.Exit {
 	// A descendant that keeps the pipes open must not keep the exit from being told.
 	deadline := time.Now().Add(pipeWait)
 	for _, f := range []*os.File{r.stdout, r.stderr} {
-		if err := f.SetReadDeadline(deadline); err != nil {
+		if err := f.SetReadDeadline(deadline); err != nil && !errors.Is(err, os.ErrClosed) { // closed: there was no more
 			r.log.printf("output of descendants: %v", err)
 			_ = f.Close()
 		}
