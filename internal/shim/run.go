@@ -79,13 +79,16 @@ func (r *run) wait() *wire.Exit {
 	// A descendant that keeps the pipes open must not keep the exit from being told.
 	deadline := time.Now().Add(pipeWait)
 	for _, f := range []*os.File{r.stdout, r.stderr} {
-		if err := f.SetReadDeadline(deadline); err != nil && !errors.Is(err, os.ErrClosed) { // closed: there was no more
+		if err := f.SetReadDeadline(deadline); err != nil {
 			r.log.printf("output of descendants: %v", err)
-			_ = f.Close()
+			_ = f.Close() // the reader ends
 		}
 	}
 	<-pumped
 	<-pumped
+	for _, f := range []*os.File{r.stdout, r.stderr} {
+		_ = f.Close() // only read
+	}
 	_, end := r.out.bounds()
 	exit := &r.exit
 	exit.OutputEnd = end
@@ -93,7 +96,6 @@ func (r *run) wait() *wire.Exit {
 }
 
 func (r *run) pump(f *os.File, stderr bool) {
-	defer f.Close() //nolint:errcheck // only read
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := f.Read(buf)
