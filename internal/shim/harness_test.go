@@ -66,6 +66,8 @@ type session struct {
 	dir  string
 	spec wire.Spec
 	via  []string // the program and its words before the shim's command; nil: the shim's own program
+
+	start *exec.Cmd // how its pipe processes are started; nil: nothing special
 }
 
 func newSession(t *testing.T, argv ...string) *session {
@@ -172,6 +174,9 @@ func (s *session) pipe(command string) *client {
 		via = []string{program}
 	}
 	cmd := exec.Command(via[0], append(via[1:len(via):len(via)], command, s.dir, marker)...)
+	if s.start != nil {
+		cmd.SysProcAttr, cmd.Env = s.start.SysProcAttr, s.start.Env
+	}
 	c := &client{t: s.t, cmd: cmd, errs: new(safeBuffer)}
 	cmd.Stderr = c.errs
 	in, err := cmd.StdinPipe()

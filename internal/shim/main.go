@@ -29,7 +29,9 @@ func Main(args []string) int {
 	case command == "tunnel" && len(args) == 4:
 		return tunnelMain(args[1], args[2], args[3])
 	case command == serveCommand && len(args) == 2:
-		return serveMain(args[1])
+		return serveMain(args[1], "")
+	case command == serveCommand && len(args) == 3:
+		return serveMain(args[1], args[2])
 	case command == "version" && len(args) == 1:
 		fmt.Printf("mgmt-remote-shim, protocol %d to %d, %s %s/%s\n", wire.MinVersion, wire.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return 0

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -128,22 +129,68 @@ func startDaemon(dir string, p policy, lock *os.File) error {
 	if !started && p == neverStart {
 		return fmt.Errorf("%w: nothing was started in %s", errNoSession, dir)
 	}
-	program, err := selfProgram()
-	if err != nil {
-		return err
-	}
 	log, err := os.OpenFile(logPath(dir), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close() //nolint:errcheck // the session writes to a copy of its own
+	l := thisLogin()
+	before, warning := l.outlive()
+	said, err := spawn(dir, lock, log, before, warning)
+	if err == nil && said == "" && before != nil {
+		said, err = spawn(dir, lock, log, nil, l.warning(before[0]+" failed"))
+	}
+	switch {
+	case err != nil:
+		return err
+	case said == "":
+		return errors.New("the daemon ended before it served; its log may say why")
+	case said != served:
+		return errors.New(said)
+	}
+	return nil
+}
+
+// scopeWait is how long the daemon gets to be reached behind the words before it.
+const scopeWait = 5 * time.Second
+
+// endUnless ends a process that has not become a certain program by now.
+func endUnless(p *os.Process, program string) {
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.Pid))
+	if err == nil && strings.TrimSuffix(exe, " (deleted)") != program {
+		_ = p.Kill() // it may have ended by itself
+	}
+}
+
+// spawn starts the daemon behind the words of before, and returns what it says when it is up: served, an error's text, or nothing
+// where it never came so far.
+func spawn(dir string, lock, log *os.File, before []string, warning string) (said string, err error) {
+	program, err := selfProgram()
+	if err != nil {
+		return "", err
+	}
+	argv := append(selfArgs(), serveCommand, dir)
+	if warning != "" {
+		argv = append(argv, warning)
+	}
+	if before != nil { // /proc/self/exe would be another program's
+		self, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		argv[0] = self
+		argv = append(before, argv...)
+		if program, err = exec.LookPath(before[0]); err != nil {
+			return "", nil //nolint:nilerr // it never came so far
+		}
+	}
 	ready, tell, err := os.Pipe()
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer ready.Close()          //nolint:errcheck // only read
-	cmd := exec.Command(program) // ourselves; without a context, because it outlives us
-	cmd.Args = append(selfArgs(), serveCommand, dir)
+	cmd := exec.Command(program) // without a context, because it outlives us
+	cmd.Args = argv
 	cmd.Dir = "/"
 	cmd.Stderr = log // stdin and stdout are /dev/null
 	cmd.ExtraFiles = []*os.File{lock, tell}
@@ -153,16 +200,15 @@ func startDaemon(dir string, p policy, lock *os.File) error {
 		err = cerr
 	}
 	if err != nil {
-		return fmt.Errorf("start the daemon: %w", err)
+		return "", fmt.Errorf("start the daemon: %w", err)
 	}
-	said, err := io.ReadAll(ready)
-	if err != nil {
-		return err
+	if before != nil {
+		hung := time.AfterFunc(scopeWait, func() { endUnless(cmd.Process, argv[len(before)]) })
+		defer hung.Stop()
 	}
-	if len(said) > 0 {
-		return errors.New(string(said))
-	}
-	return nil
+	go func() { _ = cmd.Wait() }() // only where it ends before us
+	text, err := io.ReadAll(ready)
+	return string(text), err
 }
 
 // selfArgs is how this program was called up to the shim's own command: with one word, or as a command of mgmt-remote.

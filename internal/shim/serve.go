@@ -18,14 +18,16 @@ import (
 )
 
 // serveCommand is the daemon. It is started by start and attach only, which give it the lock and a pipe to tell
-// through whether the session is served: nothing for yes, the error otherwise.
+// through whether the session is served: served, or the error.
 const (
 	serveCommand = "serve"
 	lockFD       = 3
 	readyFD      = 4
+	served       = "served"
 )
 
-func serveMain(dir string) int {
+// serveMain is the daemon of dir. warning is what initiators are to know about how it was started.
+func serveMain(dir, warning string) int {
 	syscall.CloseOnExec(lockFD) // neither is for the payload
 	syscall.CloseOnExec(readyFD)
 	lock, ready := os.NewFile(lockFD, "lock"), os.NewFile(readyFD, "ready")
@@ -39,7 +41,12 @@ func serveMain(dir string) int {
 		_, werr := io.WriteString(ready, err.Error())
 		return complain(errors.Join(err, werr, ready.Close()))
 	}
-	if err := ready.Close(); err != nil {
+	if warning != "" {
+		log.printf("%s", warning)
+		s.warnings = []string{warning}
+	}
+	_, err = io.WriteString(ready, served)
+	if err := errors.Join(err, ready.Close()); err != nil {
 		log.printf("tell that the session is served: %v", err) // whoever asked is gone: serve the next one
 	}
 	s.run(signals)
