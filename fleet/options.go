@@ -38,10 +38,22 @@ type Payload struct {
 	Command []string
 	Env     []string // KEY=VALUE, templates as well
 	Binary  string   // a local file that is copied and run instead of Command[0]
-	Noop    bool     // graph: change nothing, say what would be changed
+	Mgmt    *Mgmt    // nil = the payload is not mgmt
+	Noop    bool     // graph and mgmt: change nothing, say what would be changed
+	NoWatch bool     // graph: do not follow changes of the definition, see Fleet.Update
 	Restart Restart  // "" = RestartNever
 	TCP     bool     // the etcd endpoint of the payload is 127.0.0.1:PORT instead of a Unix socket
 }
+
+// Converge says what converges.
+type Converge string
+
+// What converges: all hosts together, or each on its own.
+const (
+	ConvergeAuto  Converge = ""      // the group, or hosts where MaxConnections lets fewer run than there are
+	ConvergeGroup Converge = "group" // MaxConnections must let all hosts run at the same time
+	ConvergeHost  Converge = "host"
+)
 
 // Restart says whether a payload is started again after it ended. The host does that by itself, also while nobody is
 // connected: after a second, then twice as long each time up to a minute, and from a second on again after it ran for a minute.

@@ -165,19 +165,21 @@ type RunFinished struct {
 	Results   []Result      `json:"results"`
 }
 
-func (RunStarted) event()       {}
-func (StateChanged) event()     {}
-func (StepStarted) event()      {}
-func (StepDone) event()         {}
-func (HostTroubled) event()     {}
-func (Progressed) event()       {}
-func (PayloadStarted) event()   {}
-func (PayloadRestarted) event() {}
-func (HostWarned) event()       {}
-func (PayloadEnded) event()     {}
-func (OutputReceived) event()   {}
-func (OutputDropped) event()    {}
-func (QuietReported) event()    {}
-func (Converged) event()        {}
-func (HostFinished) event()     {}
-func (RunFinished) event()      {}
+func (RunStarted) event()           {}
+func (StateChanged) event()         {}
+func (StepStarted) event()          {}
+func (StepDone) event()             {}
+func (HostTroubled) event()         {}
+func (Progressed) event()           {}
+func (PayloadStarted) event()       {}
+func (DefinitionUpdated) event()    {}
+func (DefinitionNotUpdated) event() {}
+func (PayloadEnded) event()         {}
+func (OutputReceived) event()       {}
+func (OutputDropped) event()        {}
+func (QuietReported) event()        {}
+func (Converged) event()            {}
+func (HostFinished) event()         {}
+func (RunFinished) event()          {}
+func (PayloadRestarted) event()     {}
+func (HostWarned) event()           {}

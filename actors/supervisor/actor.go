@@ -278,6 +278,10 @@ func hostOf(event messages.Event) string {
 		return m.Host
 	case messages.PayloadStarted:
 		return m.Host
+	case messages.DefinitionUpdated:
+		return m.Host
+	case messages.DefinitionNotUpdated:
+		return m.Host
 	case messages.PayloadRestarted:
 		return m.Host
 	case messages.HostWarned:

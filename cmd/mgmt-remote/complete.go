@@ -18,6 +18,13 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 		"endpoint": cobra.FixedCompletions([]cobra.Completion{
 			cobra.CompletionWithDesc(endpointUnix, "a Unix socket"), cobra.CompletionWithDesc(endpointTCP, "a port of 127.0.0.1"),
 		}, cobra.ShellCompDirectiveNoFileComp),
+		"payload": cobra.FixedCompletions([]cobra.Completion{
+			cobra.CompletionWithDesc(payloadGraph, "a definition"), cobra.CompletionWithDesc(payloadCommand, "any program"),
+			cobra.CompletionWithDesc(payloadMgmt, "mgmt, with its own code"),
+		}, cobra.ShellCompDirectiveNoFileComp),
+		"converge": cobra.FixedCompletions([]cobra.Completion{
+			cobra.CompletionWithDesc(convergences[0], "all hosts together"), cobra.CompletionWithDesc(convergences[1], "each on its own"),
+		}, cobra.ShellCompDirectiveNoFileComp),
 		"restart": cobra.FixedCompletions([]cobra.Completion{
 			cobra.CompletionWithDesc(restartPolicies[0], "its end is its end"),
 			cobra.CompletionWithDesc(restartPolicies[1], "start it again unless it ended with exit status 0"),

@@ -254,8 +254,8 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	return fleet.Options{
 		SSH:      ssh,
-		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, TCP: f.endpoint == endpointTCP, Restart: fleet.Restart(f.restart)},
-		RetryFor: retryFor, MaxConnections: f.maxConnections,
+		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, NoWatch: f.noWatch, TCP: f.endpoint == endpointTCP, Restart: fleet.Restart(f.restart)},
+		RetryFor: retryFor, MaxConnections: f.maxConnections, Converge: fleet.Converge(f.converge),
 		ConvergedTimeout: time.Duration(f.convergedTimeout), MaxRuntime: time.Duration(f.maxRuntime),
 		OrphanTimeout: time.Duration(f.orphanTimeout), NoCache: f.noCache, KeepState: f.keepState,
 		EtcdEndpoints: f.etcdEndpoints, EtcdTLS: tlsConfig, Logger: logger,
@@ -266,6 +266,9 @@ func (f *runFlags) options() (fleet.Options, error) {
 func (f *runFlags) check() error {
 	if f.endpoint != endpointUnix && f.endpoint != endpointTCP {
 		return fmt.Errorf("--endpoint %q: use unix or tcp", f.endpoint)
+	}
+	if f.converge != "" && !slices.Contains(convergences, f.converge) {
+		return fmt.Errorf("--converge %q: use group or host", f.converge)
 	}
 	if !slices.Contains(restartPolicies, f.restart) {
 		return fmt.Errorf("--restart %q: use never, on-failure or always", f.restart)

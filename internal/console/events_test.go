@@ -22,7 +22,7 @@ import (
 var allEvents = []messages.Event{
 	messages.RunStarted{}, messages.StateChanged{}, messages.StepStarted{}, messages.StepDone{},
 	messages.HostTroubled{}, messages.Progressed{}, messages.PayloadStarted{}, messages.PayloadRestarted{}, messages.HostWarned{},
-	messages.PayloadEnded{},
+	messages.PayloadEnded{}, messages.DefinitionUpdated{}, messages.DefinitionNotUpdated{},
 	messages.OutputReceived{}, messages.OutputDropped{}, messages.QuietReported{}, messages.Converged{},
 	messages.HostFinished{}, messages.RunFinished{},
 }

@@ -70,6 +70,10 @@ func eventName(event messages.Event) (string, error) {
 		return "progressed", nil
 	case messages.PayloadStarted:
 		return "payload_started", nil
+	case messages.DefinitionUpdated:
+		return "definition_updated", nil
+	case messages.DefinitionNotUpdated:
+		return "definition_not_updated", nil
 	case messages.PayloadRestarted:
 		return "payload_restarted", nil
 	case messages.HostWarned:

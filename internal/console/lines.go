@@ -105,6 +105,13 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		} else if l.options.Verbose {
 			l.line(b, e.Host, "payload runs, pid %d", e.PID)
 		}
+	case messages.DefinitionUpdated:
+		l.line(b, e.Host, "definition %d is on the host", e.Version)
+	case messages.DefinitionNotUpdated:
+		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, fmt.Sprintf("definition %d is not on the host", e.Version)), visible(e.Reason))
+		if e.Remedy != "" {
+			l.line(b, e.Host, "  %s", visible(e.Remedy))
+		}
 	case messages.PayloadRestarted:
 		l.endHost(b, e.Host)
 		what := l.paint.text(yellow, fmt.Sprintf("payload restarted (%d)", e.Count))

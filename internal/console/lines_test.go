@@ -48,6 +48,8 @@ func TestARunInLines(t *testing.T) {
 		messages.HostTroubled{Host: "db", Attempt: 3, Kind: fault.Denied, Reason: "no key accepted"},
 		messages.HostWarned{Host: "db", Text: "a logout may\nkill it"},
 		messages.PayloadStarted{Host: "db", PID: 4711, Reattached: true},
+		messages.DefinitionUpdated{Host: "db", Version: 2},
+		messages.DefinitionNotUpdated{Host: "db", Version: 3, Reason: "copy: no space\nleft", Remedy: "free some"},
 		messages.PayloadStarted{Host: "db", PID: 4711, Reattached: true, Restarts: 1},
 		out("web-10", "last words"),
 		messages.PayloadRestarted{Host: "web-10", Count: 3, PID: 815, Exit: messages.Exit{Code: -1, Signal: 9}},
@@ -66,6 +68,9 @@ db      attempt 2 failed: reset\nby peer; again in 2.0s
 db      attempt 3 failed: no key accepted; given up
 db      warning: a logout may\nkill it
 db      payload still runs, pid 4711
+db      definition 2 is on the host
+db      definition 3 is not on the host: copy: no space\nleft
+db        free some
 db      payload still runs, pid 4711, restarted 1 time so far
 web-10 | last words
 web-10  payload restarted (3) after signal 9, pid 815

@@ -255,15 +255,23 @@ func (a *attachment) limit() uint64 {
 	return a.credit
 }
 
-// sendOutput sends output from an offset on, as far as credit goes, and behind all of a run's output that it was followed by
-// another one, or Exit. It returns when the connection has ended.
+// sendOutput sends output from an offset on, as far as credit goes, what the payload says of itself as soon as it does, and
+// behind all of a run's output that it was followed by another one, or Exit. It returns when the connection has ended.
 func (s *server) sendOutput(a *attachment, from uint64) {
 	r := logReader{log: s.out}
 	defer r.close()
 	exitSent, restarts := false, a.restarts
+	var told seen
 	for {
 		changed := s.out.changed() // before looking: nothing is missed
 		exit, restart := s.exitRecord(), s.lastRestart()
+		if s.spec.StatusFile != "" && exit == nil {
+			for _, quiet := range s.status.news(&told) {
+				if err := a.conn.Send(&wire.Frame{Kind: &wire.Frame_Quiet{Quiet: &wire.Quiet{Quiet: quiet}}}); err != nil {
+					return // as below
+				}
+			}
+		}
 		c, ok, err := r.read(from, a.limit())
 		if err != nil {
 			s.log.printf("read the output log: %v", err)

@@ -170,6 +170,9 @@ func (s *server) start() error {
 		s.setExit(&wire.Exit{Code: -1, Error: err.Error()})
 		return nil
 	}
+	if s.spec.StatusFile != "" {
+		go s.followStatus(s.spec.StatusFile)
+	}
 	go func() { s.setExit(s.keeper.keep()) }()
 	return nil
 }

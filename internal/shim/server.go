@@ -38,6 +38,7 @@ type server struct {
 	recordLate atomic.Bool // somebody tries to write the record again
 	warnings   []string    // what initiators are to know
 	exited     chan struct{}
+	status     status // of a payload with a status file
 
 	mu           sync.Mutex
 	exit         *wire.Exit      // set once, then never changed
@@ -116,6 +117,7 @@ func (s *server) setExit(e *wire.Exit) {
 
 // restarted records that the payload was started again, for everybody.
 func (s *server) restarted(pid int, last *wire.Exit) {
+	s.status.say(nil) // what the run before said of itself is about that one
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.restart = &wire.Restarted{Count: s.store.get().restarts(), PayloadPid: int32(pid), Exit: last}

@@ -112,7 +112,7 @@ func (f *statusFile) poll(say func(line []byte)) (news bool, err error) {
 	}
 }
 
-// followStatus keeps the session's status up to date until the payload ends.
+// followStatus keeps the session's status up to date until the payload ends for good.
 func (s *server) followStatus(path string) {
 	f := statusFile{path: path}
 	tick := time.NewTicker(statusEvery)
@@ -120,7 +120,7 @@ func (s *server) followStatus(path string) {
 	failed := false
 	for {
 		select {
-		case <-s.payload.done:
+		case <-s.exited:
 			return
 		case <-tick.C:
 		}

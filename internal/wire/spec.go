@@ -24,6 +24,10 @@ type Spec struct {
 	Endpoint     string `json:"endpoint"`
 	EndpointMark string `json:"endpoint_mark,omitempty"`
 
+	// StatusFile is a file to which the payload appends a line, "true" or "false", whenever it begins or ceases to have
+	// nothing to do; the shim tells the initiator in Quiet frames. "": the payload has none.
+	StatusFile string `json:"status_file,omitempty"`
+
 	Restart Restart `json:"restart,omitzero"` // what is done when the payload ends; zero = nothing
 
 	OutputCap     int64         `json:"output_cap"`     // bytes of output kept, 0 = 64 MiB
@@ -36,6 +40,9 @@ const (
 	EndpointUnix = "unix"
 	EndpointTCP  = "tcp"
 )
+
+// EndpointSocket is the name, in the session directory, of the payload's endpoint where that is a Unix socket.
+const EndpointSocket = "endpoint.sock"
 
 // Restart says whether the shim starts the payload again after it ended. It waits First, and twice as long each time
 // after that, up to Max; a payload that ran for a minute counts as well, and the next wait is First again. A payload that could
