@@ -74,11 +74,16 @@ type runFlags struct {
 	logFormat string
 }
 
-func newRunCommand() *cobra.Command {
-	f := runFlags{
+// defaultRunFlags has the defaults that are not given with the flags.
+func defaultRunFlags() runFlags {
+	return runFlags{
 		connectTimeout: seconds(sshconn.DefaultConnectTimeout), keepaliveInterval: seconds(sshconn.DefaultKeepaliveInterval),
 		retryFor: patience(fleet.DefaultRetryFor), orphanTimeout: patience(payload.DefaultOrphanTimeout),
 	}
+}
+
+func newRunCommand() *cobra.Command {
+	f := defaultRunFlags()
 	cmd := &cobra.Command{
 		Use: `run [flags] FILE.yaml…
   mgmt-remote run [flags] -H HOST… FILE.yaml
@@ -154,16 +159,9 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.BoolVar(&f.noCache, "no-cache", false, "leave nothing at all on the hosts, no copies either")
 	})
 	flagGroup(p, "Connections", func(p *pflag.FlagSet) {
-		p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default: the usual ones in ~/.ssh, and the ssh-agent)")
-		p.BoolVar(&f.askPass, "ask-pass", false, "ask once for a password for all hosts")
-		p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
-		p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new or insecure")
-		p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
-		p.Var(&f.connectTimeout, "connect-timeout", "give up one attempt to connect after `TIME`")
+		f.connect(p)
 		p.Var(&f.retryFor, "retry-for", "give up a host after `TIME` without success; 0 = one attempt, or forever")
 		p.BoolVar(&f.stay, "stay", false, "never give up: try hosts for ever, also those that refuse us after they were well; sessions wait 7 days for us")
-		p.Var(&f.keepaliveInterval, "keepalive-interval", "`TIME` between keepalives")
-		p.IntVar(&f.keepaliveCount, "keepalive-count", sshconn.DefaultKeepaliveCount, "a connection is lost after `N` keepalives without an answer")
 		p.IntVar(&f.maxConnections, "max-connections", 0, "work on `N` hosts at the same time, 0 = all")
 	})
 	flagGroup(p, "End of the run", func(p *pflag.FlagSet) {
@@ -185,6 +183,18 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	p.Lookup("converged-timeout").DefValue = "" // 0 is a value of its own: at once
 	p.Lookup("max-runtime").DefValue = ""
 	f.complete(cmd)
+}
+
+// connect adds the flags that say how a connection is made.
+func (f *runFlags) connect(p *pflag.FlagSet) {
+	p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default: the usual ones in ~/.ssh, and the ssh-agent)")
+	p.BoolVar(&f.askPass, "ask-pass", false, "ask once for a password for all hosts")
+	p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
+	p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new or insecure")
+	p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
+	p.Var(&f.connectTimeout, "connect-timeout", "give up one attempt to connect after `TIME`")
+	p.Var(&f.keepaliveInterval, "keepalive-interval", "`TIME` between keepalives")
+	p.IntVar(&f.keepaliveCount, "keepalive-count", sshconn.DefaultKeepaliveCount, "a connection is lost after `N` keepalives without an answer")
 }
 
 func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
