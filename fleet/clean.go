@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ const (
 // Clean removes what dead runs left on the hosts of the options: sessions whose shim is not alive and what their payloads left
 // running. Runs that this machine drives at the moment are left alone. The results are in the order of the hosts; an error means
 // that nothing was done. Of the options only Hosts (without definitions), SSH, StateDir and Logger count.
-func Clean(ctx context.Context, opts Options, what CleanOptions) (_ []CleanResult, err error) {
+func Clean(ctx context.Context, opts Options, what CleanOptions) ([]CleanResult, error) {
 	// A command makes the fleet ask for no definitions. Nothing is run.
 	f, err := New(Options{Hosts: opts.Hosts, Payload: Payload{Command: []string{"true"}}, SSH: opts.SSH, Logger: opts.Logger})
 	if err != nil {
@@ -45,11 +46,7 @@ func Clean(ctx context.Context, opts Options, what CleanOptions) (_ []CleanResul
 	}
 	runs, err := store.ListRuns(opts.StateDir)
 	if err != nil {
-		// Not to know which runs are driven is no reason to guess.
-		if cerr := f.Close(); cerr != nil {
-			f.opts.Logger.Warn("close", "error", cerr)
-		}
-		return nil, err
+		return nil, errors.Join(err, f.Close()) // which runs are driven is not guessed
 	}
 	var spare []string
 	for _, run := range runs {
