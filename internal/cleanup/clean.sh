@@ -157,6 +157,12 @@ drop() {
 	say removed "${3:-0} $base/$1"
 }
 
+# young PATH: was it made or changed a moment ago? So it is taken to be where find can't tell.
+young() {
+	recent=$(find "./$1" -prune -mmin -15 2>/dev/null) || return 0
+	[ -n "$recent" ]
+}
+
 # session RUN NAME: one session directory.
 session() {
 	case " $spare " in
@@ -187,7 +193,7 @@ session() {
 				return
 			fi
 		fi
-	elif [ ! -f "$1/$2/shim.json" ] && recent=$(find "./$1/$2" -prune -mmin -15 2>&1) && [ -n "$recent" ]; then
+	elif [ ! -f "$1/$2/shim.json" ] && young "$1/$2"; then
 		# Somebody may be about to start it.
 		say spared "$1 $2 young $base/$1/$2"
 		kept=true
@@ -197,6 +203,13 @@ session() {
 		kept=true
 		return
 	}
+	# An initiator may have come back meanwhile, and a new shim with it.
+	load "$1/$2"
+	if [ "$dry" = false ] && alive; then
+		say alive "$1 $2 $shim $base/$1/$2"
+		kept=true
+		return
+	fi
 	drop "$1/$2" "$1/.gone-$2" || kept=true
 }
 
