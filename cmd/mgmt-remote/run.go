@@ -280,7 +280,7 @@ func (f *runFlags) check() error {
 	if f.converge != "" && !slices.Contains(convergences, f.converge) {
 		return fmt.Errorf("--converge %q: use group or host", f.converge)
 	}
-	if !slices.Contains(restartPolicies, f.restart) {
+	if f.restart != "" && !slices.Contains(restartPolicies, f.restart) {
 		return fmt.Errorf("--restart %q: use never, on-failure or always", f.restart)
 	}
 	if !slices.Contains(hostKeyPolicies, f.hostKeys) {
