@@ -288,7 +288,7 @@ func TestAddAndRemove(t *testing.T) {
 
 // A slow observer of one host's output holds back that host and nobody else.
 func TestASlowObserver(t *testing.T) {
-	r := newRig(t, simhost.Payload{Output: []simhost.Chunk{{Data: strings.Repeat("x", 2<<20)}}, Run: time.Millisecond}, says("quick\n"))
+	r := newRig(t, simhost.Payload{Output: []simhost.Chunk{{Data: strings.Repeat("x", 2<<20)}}, Run: 20 * time.Millisecond}, says("quick\n"))
 	seen, quick := 0, make(chan struct{})
 	r.opts.Observe = func(e messages.Event) {
 		switch m := e.(type) {
