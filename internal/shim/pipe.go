@@ -181,7 +181,7 @@ func spawn(dir string, lock, log *os.File, before []string, warning string) (sai
 		argv[0] = self
 		argv = append(before, argv...)
 		if program, err = exec.LookPath(before[0]); err != nil {
-			return "", nil //nolint:nilerr // it never came so far
+			return "", nil // it never came so far
 		}
 	}
 	ready, tell, err := os.Pipe()

@@ -168,7 +168,7 @@ func (s *server) start() error {
 	s.keeper = newKeeper(s.spec.Restart, func() (oneRun, error) { return s.startRun(address) }, s.restarted, s.log)
 	if err := s.keeper.begin(); err != nil {
 		s.setExit(&wire.Exit{Code: -1, Error: err.Error()})
-		return nil
+		return nil //nolint:nilerr // it is in the exit record now
 	}
 	if s.spec.StatusFile != "" {
 		go s.followStatus(s.spec.StatusFile)
