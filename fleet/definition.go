@@ -33,6 +33,7 @@ func (f *Fleet) Update(host string, definition []byte) error {
 	defer f.mu.Unlock()
 	next := messages.Definition{Version: f.given[host].Version + 1, Source: definition}
 	f.given[host] = next
+	f.changed()
 	if f.supervisor != nil {
 		f.root.Send(f.supervisor, messages.UpdateDefinition{Host: host, Definition: next})
 	}

@@ -44,6 +44,7 @@ type Fleet struct {
 	payload *payload.Payload
 	code    mgmt.Code // of an mgmt payload
 
+	unsaved   chan struct{}   // full when the run's specification on the disk is older than what is wanted
 	stopping  context.Context // ends with the first Stop
 	stopBegun context.CancelFunc
 
@@ -82,7 +83,7 @@ func New(opts Options) (*Fleet, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(messages.Event) {}
 	}
-	f := &Fleet{opts: opts, hosts: map[string]Host{}, given: map[string]messages.Definition{}}
+	f := &Fleet{opts: opts, hosts: map[string]Host{}, given: map[string]messages.Definition{}, unsaved: make(chan struct{}, 1)}
 	f.stopping, f.stopBegun = context.WithCancel(context.Background())
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -168,11 +169,23 @@ func (f *Fleet) Add(h Host) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.changed()
 	if f.supervisor != nil {
 		f.root.Send(f.supervisor, messages.AddHost{Host: name, Definition: f.given[name]})
 	}
 	return nil
 }
+
+// changed has the run's specification saved anew. It never waits.
+func (f *Fleet) changed() {
+	select {
+	case f.unsaved <- struct{}{}:
+	default:
+	}
+}
+
+// Retry ends a host's waiting for its next attempt to connect, or that of all hosts where the name is empty.
+func (f *Fleet) Retry(name string) { f.tell(messages.RetryHost{Host: name}) }
 
 // Remove takes a host out of the run: its payload is finished and everything cleaned up. It does not wait.
 func (f *Fleet) Remove(name string) { f.tell(messages.RemoveHost{Host: name}) }

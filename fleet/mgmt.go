@@ -73,8 +73,8 @@ const maxSocketPath = 103
 // nothing to report of it: its hosts are stopped before they begin.
 func (r *running) deploy(outer context.Context) (err error) {
 	m := r.fleet.opts.Payload.Mgmt
-	if m == nil {
-		return nil
+	if m == nil || len(r.run.Sessions()) > 0 {
+		return nil // or an earlier initiator has done it, before it began with any host
 	}
 	const op = "deploy"
 	path := filepath.Join(r.run.Dir(), "deploy.sock")

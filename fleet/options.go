@@ -121,6 +121,9 @@ type Options struct {
 	EtcdEndpoints []string    // an etcd of your own; nil = one in this process
 	EtcdTLS       *tls.Config // for EtcdEndpoints
 
+	// Run is a run to continue, whose initiator died: same sessions, same etcd, nothing started twice. Saved returns the
+	// other options of it. "" = a new run.
+	Run       string
 	StateDir  string              // the directory of all runs' states; "" = $XDG_STATE_HOME/mgmt-remote/runs
 	Deadlines host.Deadlines      // of the payloads' end and of the steps; zero = the defaults
 	Patience  supervisor.Patience // with hosts that are to stop; zero = the defaults

@@ -30,16 +30,18 @@ func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
 	if ran {
 		return Report{}, errors.New("a fleet runs once: make another one")
 	}
-	run, err := store.OpenRun(store.RunOptions{Root: f.opts.StateDir})
+	run, err := store.OpenRun(store.RunOptions{Root: f.opts.StateDir, ID: f.opts.Run})
 	if err != nil {
 		return Report{}, err
 	}
-	r := &running{fleet: f, run: run}
+	r := &running{fleet: f, run: run, keep: f.opts.Run != ""}
 	defer func() { err = errors.Join(err, r.end(report)) }()
 	report.Run = run.ID()
 	if err := r.open(ctx); err != nil {
 		return report, err
 	}
+	r.keep = false
+	defer r.saveChanges()()
 	report, err = r.drive(ctx)
 	used := r.gateway.Total()
 	report.Etcd = EtcdUse{Requests: used.Requests, Events: used.Events, Written: used.Written}
@@ -53,6 +55,7 @@ type running struct {
 	etcd    *store.Etcd
 	gateway *gateway.Gateway
 	outputs *outputs
+	results *results
 	events  *dispatcher
 	system  *actor.ActorSystem // only where it is our own
 	crashed chan *fault.Fault  // the supervisor's own failure, if any
@@ -70,6 +73,9 @@ func (g *guardian) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, ch
 
 func (r *running) open(ctx context.Context) (err error) {
 	o := r.fleet.opts
+	if err := r.remember(); err != nil {
+		return err
+	}
 	if len(o.EtcdEndpoints) > 0 {
 		r.etcd, err = store.DialEtcd(ctx, store.DialOptions{Endpoints: o.EtcdEndpoints, TLS: o.EtcdTLS, Logger: o.Logger})
 	} else {
@@ -85,17 +91,82 @@ func (r *running) open(ctx context.Context) (err error) {
 	return r.deploy(ctx)
 }
 
+// remember reads what earlier initiators left, and writes what the next one would need.
+func (r *running) remember() (err error) {
+	if r.results, err = openResults(r.run); err != nil {
+		return fault.Wrap(fault.Environment, "continue the run", err)
+	}
+	if r.fleet.opts.Run == "" {
+		return r.fleet.saveSpec(r.run)
+	}
+	kept, err := r.run.Spec()
+	if err != nil {
+		return err
+	}
+	before, err := parseSpec(store.Peek{ID: r.run.ID(), Dir: r.run.Dir(), Spec: kept})
+	if err != nil {
+		return err
+	}
+	if before.EtcdTLS && r.fleet.opts.EtcdTLS == nil {
+		return fault.New(fault.Environment, "continue the run", "its etcd needs TLS, and keys are not kept").
+			WithRemedy("give --etcd-cacert, --etcd-cert and --etcd-key again")
+	}
+	return nil
+}
+
+// saveChanges keeps what the run is to do up to date on the disk, several changes at once, until the returned function
+// is called.
+func (r *running) saveChanges() (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-r.fleet.unsaved:
+				if err := r.fleet.saveSpec(r.run); err != nil { // the run itself is well
+					r.fleet.opts.Logger.Error("a change of the run is not kept: an initiator that continues it would not know", "error", err)
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+// epochsPerInitiator is more connections than one initiator makes to a host.
+const epochsPerInitiator = 1_000_000
+
+// traceOf is what earlier initiators may have left on a host.
+func (r *running) traceOf(host string) messages.Trace {
+	record, recorded := r.run.Session(host)
+	switch {
+	case recorded && record.Phase != store.PhaseCleaned:
+		return messages.TraceSession
+	case !recorded && r.run.Generation() > 1:
+		return messages.TraceDirectory // made before anything is recorded
+	}
+	return messages.TraceNone
+}
+
 // drive spawns the actors and waits for the end of the run.
 func (r *running) drive(ctx context.Context) (Report, error) {
 	f := r.fleet
 	finished := make(chan messages.RunFinished, 1)
 	r.events = newDispatcher(func(event messages.Event) {
+		if e, isEnd := event.(messages.RunFinished); isEnd {
+			event = r.results.complete(e)
+		}
 		if _, isOutput := event.(messages.OutputReceived); !isOutput {
 			f.opts.Logger.Debug("event", "type", fmt.Sprintf("%T", event), "event", event)
 		}
 		f.opts.Observe(event)
 		switch e := event.(type) {
 		case messages.HostFinished:
+			r.results.keep(e.Result)
 			r.outputs.done(e.Result.Host)
 		case messages.RunFinished:
 			finished <- e
@@ -155,7 +226,9 @@ func (r *running) start(system *actor.ActorSystem) {
 	props := supervisor.Props(r.supervision(len(names))).Configure(actor.WithGuardian(&guardian{r.crashed}))
 	f.supervisor = f.root.SpawnPrefix(props, "fleet-"+r.run.ID())
 	for _, name := range names {
-		f.root.Send(f.supervisor, messages.AddHost{Host: name, Definition: f.given[name]})
+		if _, done := r.results.earlier[name]; !done {
+			f.root.Send(f.supervisor, messages.AddHost{Host: name, Definition: f.given[name], Trace: r.traceOf(name)})
+		}
 	}
 	if f.pending != messages.StopNone {
 		f.root.Send(f.supervisor, messages.StopRun{Level: f.pending})
@@ -181,8 +254,9 @@ func (r *running) supervision(hosts int) supervisor.Config {
 		mode = converge.Host
 	}
 	return supervisor.Config{
-		Run:  r.run.ID(),
-		Host: r.hostProps,
+		Run:        r.run.ID(),
+		Host:       r.hostProps,
+		FirstEpoch: (r.run.Generation() - 1) * epochsPerInitiator,
 		Converge: func() *actor.Props {
 			return converge.Props(converge.Config{
 				Run: r.run.ID(), Mode: mode, Timeout: o.ConvergedTimeout, Logger: o.Logger,
@@ -232,6 +306,9 @@ func (r *running) end(report Report) error {
 	}
 	if r.outputs != nil {
 		errs = append(errs, r.outputs.close())
+	}
+	if r.results != nil {
+		errs = append(errs, r.results.close())
 	}
 	if r.gateway != nil {
 		errs = append(errs, r.gateway.Close())

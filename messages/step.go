@@ -1,6 +1,9 @@
 package messages
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Step is one of the nine steps that every host goes through.
 type Step uint8
@@ -30,6 +33,16 @@ func (s Step) String() string {
 
 // MarshalText makes steps readable in JSON events.
 func (s Step) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (s *Step) UnmarshalText(text []byte) error {
+	i := slices.Index(stepNames[:], string(text))
+	if i < int(StepConnect) {
+		return fmt.Errorf("unknown step %q", text)
+	}
+	*s = Step(i)
+	return nil
+}
 
 // StopLevel says how hard a stop is asked for. Levels only grow.
 type StopLevel uint8
@@ -85,3 +98,13 @@ func (o Outcome) String() string {
 
 // MarshalText makes outcomes readable in JSON events.
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	i := slices.Index(outcomeNames[:], string(text))
+	if i < int(OutcomeSucceeded) {
+		return fmt.Errorf("unknown outcome %q", text)
+	}
+	*o = Outcome(i)
+	return nil
+}

@@ -11,6 +11,7 @@ import (
 type AddHost struct {
 	Host       string
 	Definition Definition
+	Trace      Trace // what an earlier initiator may have left on the host
 }
 
 // Definition is what a host's payload is to keep applied, where the payload is a graph. Nobody changes its bytes.
@@ -102,6 +103,9 @@ type Carried struct {
 
 // RetryNow ends Waiting at once.
 type RetryNow struct{}
+
+// RetryHost asks the supervisor to end the waiting of a host at once, or that of all hosts where none is named.
+type RetryHost struct{ Host string }
 
 // StopHost asks a host actor to stop; levels only grow.
 type StopHost struct{ Level StopLevel }

@@ -36,6 +36,9 @@ type Config struct {
 	// Observe gets every event, in the supervisor's turns: it must not block.
 	Observe func(messages.Event)
 
+	// FirstEpoch is the number of the last connection that an earlier initiator can have made to a host.
+	FirstEpoch uint64
+
 	Policy         restart.Policy
 	MaxConnections int           // hosts at work at the same time; 0 = all
 	MaxHandshakes  int           // key exchanges in flight; 0 = DefaultHandshakes
@@ -170,6 +173,8 @@ func (s *supervisor) Receive(ctx actor.Context) {
 		s.ask(m.Host, messages.StopFinish)
 		s.admit(ctx) // which concludes it where it still waits
 		s.maybeFinish()
+	case messages.RetryHost:
+		s.retry(m.Host)
 	case messages.NoMoreHosts:
 		s.complete = true
 		s.maybeFinish()
@@ -300,6 +305,7 @@ func (s *supervisor) add(ctx actor.Context, m messages.AddHost) {
 	}
 	h := &host{
 		name: m.Host, tracker: restart.NewTracker(s.cfg.Policy, rand.Float64), stop: s.stop, finish: s.finish, definition: m.Definition,
+		epoch: s.cfg.FirstEpoch, carry: messages.Carry{Trace: m.Trace},
 	}
 	s.hosts[h.name] = h
 	s.join(h)
@@ -311,10 +317,10 @@ func (s *supervisor) add(ctx actor.Context, m messages.AddHost) {
 // admit starts host actors as far as the bound allows.
 func (s *supervisor) admit(ctx actor.Context) {
 	s.queue = slices.DeleteFunc(s.queue, func(h *host) bool {
-		if h.stop == messages.StopNone {
-			return false
+		if h.stop == messages.StopNone || h.stop < messages.StopLeave && h.carry.Trace != messages.TraceNone {
+			return false // the latter has something to end that an earlier initiator began
 		}
-		s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled, Reason: "stopped before it began"})
+		s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled, Reason: "stopped before it began", LeftBehind: h.carry.Trace.LeftBehind()})
 		return true
 	})
 	for len(s.queue) > 0 && (s.cfg.MaxConnections <= 0 || s.active < s.cfg.MaxConnections) {
@@ -330,6 +336,18 @@ func (s *supervisor) admit(ctx actor.Context) {
 		s.active++
 		ctx.Watch(pid)
 		s.begin(h, 0, nil)
+		if h.stop != messages.StopNone {
+			s.waitFor(h)
+		}
+	}
+}
+
+// retry ends the waiting of one host, or of all.
+func (s *supervisor) retry(name string) {
+	for _, h := range s.inOrder() {
+		if h.pid != nil && !h.done && (name == "" || name == h.name) {
+			s.root.Send(h.pid, messages.RetryNow{})
+		}
 	}
 }
 

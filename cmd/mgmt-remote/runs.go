@@ -1,0 +1,52 @@
+//go:build !engine
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mgmt-remote/mgmt-remote/fleet"
+)
+
+func newRunsCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "runs",
+		Short: "List the runs of this machine",
+		Long: `List the runs that this machine knows, the newest first: those that are driven
+right now, those whose initiator died ("resume" continues them), and finished
+ones whose state was kept.`,
+		Example: `  mgmt-remote runs
+  mgmt-remote runs --json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			runs, err := fleet.Runs("")
+			if err != nil {
+				say(cmd.ErrOrStderr(), "warning: %v", err)
+			}
+			if asJSON {
+				out := json.NewEncoder(cmd.OutOrStdout())
+				for _, r := range runs {
+					if err := out.Encode(r); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			_, _ = fmt.Fprintln(w, "RUN\tBEGAN\tSTATE\tDONE\tINITIATOR") // Flush tells
+			for _, r := range runs {
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d/%d\t%s\n", r.ID, r.Began.Format(time.DateTime), r.State, len(r.Results), len(r.Hosts), r.Owner)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per run and line")
+	return cmd
+}

@@ -1,0 +1,100 @@
+package fleet
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/store"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+	"github.com/mgmt-remote/mgmt-remote/test/simhost"
+)
+
+// TestContinue has a second fleet go on where a first one lost a host: who is done is not run again, who is not keeps
+// its session.
+func TestContinue(t *testing.T) {
+	r := newRig(t, says("first\n"), simhost.Payload{})
+	r.opts.Patience.Finish, r.opts.Patience.Now, r.opts.Patience.Leave = time.Second, time.Second, 100*time.Millisecond
+	first := r.fleet()
+	var thaw func()
+	go func() {
+		<-r.at["h1"]
+		<-r.at["h2"]
+		thaw = r.sims["h2"].Freeze()
+		first.Stop(messages.StopLeave)
+	}()
+	report, err := first.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	thaw()
+	if report.Results[1].LeftBehind == "" {
+		t.Fatalf("nothing is left to go on with: %+v", report.Results)
+	}
+	runs, err := Runs(r.opts.StateDir)
+	if err != nil || len(runs) != 1 || runs[0].State != RunInterrupted || len(runs[0].Hosts) != 2 {
+		t.Fatalf("%+v, %v", runs, err)
+	}
+
+	opts, err := Saved(r.opts.StateDir, report.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.SSH.NetDial, opts.Observe = r.opts.SSH.NetDial, r.observe
+	before := len(r.events)
+	r.opts = opts
+	second := r.fleet()
+	second.Stop(messages.StopFinish)
+	again, err := second.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Run != report.Run || len(again.Results) != 2 || again.Results[0].Outcome != report.Results[0].Outcome {
+		t.Errorf("first %+v, then %+v", report, again)
+	}
+	if got := again.Results[1]; got.LeftBehind != "" || r.sims["h2"].PayloadStarts() != 1 || len(r.sims["h2"].Sessions()) != 0 {
+		t.Errorf("%+v after %d starts, sessions %+v", got, r.sims["h2"].PayloadStarts(), r.sims["h2"].Sessions())
+	}
+	for _, e := range r.events[before:] {
+		if s, ok := e.(messages.StepStarted); ok && s.Epoch <= epochsPerInitiator {
+			t.Errorf("an epoch of the first initiator: %+v", s)
+		}
+	}
+	if left := r.states(); len(left) != 0 {
+		t.Errorf("kept %q", left)
+	}
+}
+
+func TestSavedIsWhatWasGiven(t *testing.T) {
+	r := newRig(t, says("x"))
+	r.opts.KeepState = true
+	r.opts.Hosts[0].Password = "swordfish"
+	r.opts.RetryFor, r.opts.OrphanTimeout, r.opts.MaxRuntime = -1, time.Hour, time.Minute
+	r.opts.SSH.Identities = []string{r.opts.SSH.Identities[0]}
+	report, err := r.fleet().Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peek, err := store.PeekRun(r.opts.StateDir, report.Run)
+	if err != nil || strings.Contains(string(peek.Spec), "swordfish") {
+		t.Errorf("%v: %s", err, peek.Spec)
+	}
+	got, err := Saved(r.opts.StateDir, report.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Run != report.Run || got.RetryFor != -1 || got.OrphanTimeout != time.Hour || got.MaxRuntime != time.Minute || !got.SSH.Interactive ||
+		len(got.Hosts) != 1 || got.Hosts[0].Name != "h1" || got.Hosts[0].Password != "" || !filepath.IsAbs(got.SSH.Identities[0]) {
+		t.Errorf("%+v", got)
+	}
+	runs, err := Runs(r.opts.StateDir)
+	if err != nil || len(runs) != 1 || runs[0].State != RunFinished || runs[0].Results[0].Outcome != messages.OutcomeSucceeded {
+		t.Errorf("%+v, %v", runs, err)
+	}
+	if _, err := Saved(r.opts.StateDir, "aaaaaaaa"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a run that there is not: %v", err)
+	}
+}

@@ -1,0 +1,80 @@
+package fleet
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/store"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// RunState is how a run that is on this machine's disk stands.
+type RunState string
+
+// The states of a run.
+const (
+	RunLive        RunState = "running"     // an initiator drives it
+	RunInterrupted RunState = "interrupted" // its initiator is gone, and hosts are not done
+	RunFinished    RunState = "finished"    // every host has its result; only the state is kept
+)
+
+// SavedRun is what this machine's disk says about a run.
+type SavedRun struct {
+	ID      string            `json:"run"`
+	Dir     string            `json:"dir"`
+	State   RunState          `json:"state"`
+	Began   time.Time         `json:"began"`
+	Owner   string            `json:"owner"` // its initiator, or the last one, for people
+	Hosts   []string          `json:"hosts"`
+	Results []messages.Result `json:"results"` // of hosts that are done, in the order of their names
+}
+
+// Runs returns all runs whose state is below stateDir ("" as in Options), the newest first. Those that can't be read
+// are part of the error.
+func Runs(stateDir string) ([]SavedRun, error) {
+	peeks, err := store.ListRuns(stateDir)
+	errs := []error{err}
+	runs := make([]SavedRun, 0, len(peeks))
+	for _, p := range peeks {
+		run, err := savedRun(p)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		runs = append(runs, run)
+	}
+	return runs, errors.Join(errs...)
+}
+
+func savedRun(p store.Peek) (SavedRun, error) {
+	run := SavedRun{
+		ID: p.ID, Dir: p.Dir, State: RunInterrupted, Began: p.Began, Owner: p.Owner.String(), Hosts: []string{}, Results: []messages.Result{},
+	}
+	done, err := decodeResults(p.Results)
+	if err != nil {
+		return run, damaged(p, err)
+	}
+	if p.Spec != nil { // else it was killed before it knew what to do
+		s, err := parseSpec(p)
+		if err != nil {
+			return run, err
+		}
+		for _, h := range s.Hosts {
+			run.Hosts = append(run.Hosts, h.Name)
+		}
+	}
+	for _, name := range run.Hosts {
+		if r, ok := done[name]; ok {
+			run.Results = append(run.Results, r)
+		}
+	}
+	over := !slices.ContainsFunc(run.Hosts, func(name string) bool { _, ok := done[name]; return !ok })
+	switch {
+	case p.Held:
+		run.State = RunLive
+	case over && len(run.Hosts) > 0:
+		run.State = RunFinished
+	}
+	return run, nil
+}
