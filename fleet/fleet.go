@@ -54,6 +54,7 @@ type Fleet struct {
 	checked    []byte                         // the last definition that was found good and is no template
 	root       *actor.RootContext
 	supervisor *actor.PID // nil before and after Run
+	running    *running   // whose supervisor that is
 	pending    messages.StopLevel
 	ran        bool
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/actors/host"
 	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/control"
 	"github.com/mgmt-remote/mgmt-remote/internal/gateway"
 	"github.com/mgmt-remote/mgmt-remote/internal/quiet"
 	"github.com/mgmt-remote/mgmt-remote/internal/restart"
@@ -40,6 +41,7 @@ func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
 	if err := r.open(ctx); err != nil {
 		return report, err
 	}
+	r.listen()
 	r.keep = false
 	defer r.saveChanges()()
 	report, err = r.drive(ctx)
@@ -56,6 +58,7 @@ type running struct {
 	gateway *gateway.Gateway
 	outputs *outputs
 	results *results
+	control *control.Server
 	events  *dispatcher
 	system  *actor.ActorSystem // only where it is our own
 	crashed chan *fault.Fault  // the supervisor's own failure, if any
@@ -89,6 +92,17 @@ func (r *running) open(ctx context.Context) (err error) {
 		return err
 	}
 	return r.deploy(ctx)
+}
+
+// listen answers other processes of the user. A run goes on as well without that.
+func (r *running) listen() {
+	logger, nothing := r.fleet.opts.Logger, func() [][]byte { return nil }
+	server, err := control.Listen(r.run.Dir(), controlled{r.fleet}, nothing, logger)
+	if err != nil {
+		logger.Warn("other processes can't ask for the status of this run or stop it", "error", err)
+		return
+	}
+	r.control = server
 }
 
 // remember reads what earlier initiators left, and writes what the next one would need.
@@ -222,7 +236,7 @@ func (r *running) start(system *actor.ActorSystem) {
 	}
 	slices.Sort(names)
 	r.events.post(messages.RunStarted{At: now(), Run: r.run.ID(), Hosts: names})
-	f.root = system.Root
+	f.root, f.running = system.Root, r
 	props := supervisor.Props(r.supervision(len(names))).Configure(actor.WithGuardian(&guardian{r.crashed}))
 	f.supervisor = f.root.SpawnPrefix(props, "fleet-"+r.run.ID())
 	for _, name := range names {
@@ -298,6 +312,9 @@ func (r *running) stop(system *actor.ActorSystem) {
 // end closes what was opened. The state of a run that left nothing anywhere is removed, unless it is to be kept.
 func (r *running) end(report Report) error {
 	var errs []error
+	if r.control != nil {
+		errs = append(errs, r.control.Close())
+	}
 	if r.system != nil {
 		r.system.Shutdown()
 	}

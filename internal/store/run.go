@@ -197,6 +197,9 @@ func (r *Run) Dir() string { return r.dir }
 // Generation counts the initiators that have driven this run; this process is that many-th.
 func (r *Run) Generation() uint64 { return r.tenure.Generation }
 
+// Owner is this process, as others are told.
+func (r *Run) Owner() Owner { return r.tenure.Owner }
+
 // SaveSpec keeps what the run is to do, in the caller's own words, for those who come after. It replaces what was there
 // and returns when it is on the disk. It must hold no secrets.
 func (r *Run) SaveSpec(spec json.RawMessage) error {

@@ -1,0 +1,85 @@
+//go:build !engine
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+func newStatusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [flags] RUN",
+		Short: "Show how a run stands",
+		Long: `Show how a run of this machine stands, host by host. Its initiator is asked;
+where that is gone, what it had kept is shown.`,
+		Example: `  mgmt-remote status k3v9x0ab
+  mgmt-remote status k3v9x0ab --json`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeRuns(fleet.RunLive, fleet.RunInterrupted, fleet.RunFinished),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := fleet.StatusOf(cmd.Context(), "", args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			_, _ = fmt.Fprintf(w, "%s: %s, %s\n", s.Run, s.State, s.Owner) // Flush tells
+			for _, h := range s.Hosts {
+				state := h.State
+				if h.Result != nil {
+					state = h.Result.Outcome.String()
+				} else if state == "" {
+					state = "not done"
+				}
+				_, _ = fmt.Fprintf(w, "%s\t%s\n", h.Host, state)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object")
+	return cmd
+}
+
+func newStopCommand() *cobra.Command {
+	var now, leave bool
+	cmd := &cobra.Command{
+		Use:   "stop [flags] RUN",
+		Short: "Stop a run that another process drives",
+		Long: `Ask the initiator of a run to stop, as ^C does, and do not wait for it. Without
+a flag the payloads end properly and everything is cleaned up. A run whose
+initiator died is continued first, with "resume".`,
+		Example: `  mgmt-remote stop k3v9x0ab
+  mgmt-remote stop k3v9x0ab --now`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeRuns(fleet.RunLive),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			level := messages.StopFinish
+			switch {
+			case leave:
+				level = messages.StopLeave
+			case now:
+				level = messages.StopNow
+			}
+			err := fleet.StopOf(cmd.Context(), "", args[0], level)
+			if errors.Is(err, fleet.ErrNoInitiator) {
+				return fmt.Errorf("nobody drives run %s: begin `mgmt-remote resume %s`, and stop that", args[0], args[0])
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&now, "now", false, "do not wait for payloads, but clean up: as the second ^C")
+	cmd.Flags().BoolVar(&leave, "leave", false, "the hosts end and clean up by themselves: as the third ^C")
+	cmd.MarkFlagsMutuallyExclusive("now", "leave")
+	return cmd
+}
