@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -97,4 +99,41 @@ func TestSavedIsWhatWasGiven(t *testing.T) {
 	if _, err := Saved(r.opts.StateDir, "aaaaaaaa"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a run that there is not: %v", err)
 	}
+}
+
+// TestOthersAskAndStop has somebody else look at a run and stop it.
+func TestOthersAskAndStop(t *testing.T) {
+	r := newRig(t, simhost.Payload{})
+	f := r.fleet()
+	if _, err := f.Status(); err == nil {
+		t.Error("there is a status before the run")
+	}
+	asked := make(chan error, 1)
+	go func() {
+		<-r.at["h1"]
+		asked <- askAndStop(r.opts.StateDir)
+	}()
+	report, err := f.Run(t.Context())
+	if err := errors.Join(err, <-asked); err != nil {
+		t.Fatal(err)
+	}
+	if got := report.Results[0]; got.Outcome != messages.OutcomeCanceled || got.LeftBehind != "" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func askAndStop(stateDir string) error {
+	ctx := context.Background()
+	runs, err := Runs(stateDir)
+	if err != nil {
+		return err
+	}
+	s, err := StatusOf(ctx, stateDir, runs[0].ID)
+	if err == nil && (s.Run != runs[0].ID || s.State != RunLive || len(s.Hosts) != 1 || s.Hosts[0].State != "Running" || s.Stop != "none") {
+		err = fmt.Errorf("status %+v", s)
+	}
+	if bad := StopOf(ctx, stateDir, runs[0].ID, messages.StopLeave+1); bad == nil {
+		err = errors.Join(err, errors.New("there is a stop harder than leaving"))
+	}
+	return errors.Join(err, StopOf(ctx, stateDir, runs[0].ID, messages.StopFinish))
 }

@@ -78,3 +78,16 @@ func savedRun(p store.Peek) (SavedRun, error) {
 	}
 	return run, nil
 }
+
+// Forget removes the state of a run that nobody drives. Sessions that are left on hosts end by themselves after their
+// orphan timeout, and nobody can continue them any more.
+func Forget(stateDir, run string) error {
+	if _, err := store.PeekRun(stateDir, run); err != nil {
+		return err
+	}
+	r, err := store.OpenRun(store.RunOptions{Root: stateDir, ID: run})
+	if err != nil {
+		return err
+	}
+	return r.Forget()
+}

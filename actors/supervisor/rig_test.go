@@ -80,7 +80,8 @@ var prepared = sync.OnceValues(func() (files, error) {
 type rig struct {
 	*testing.T
 	cfg     supervisor.Config
-	host    host.Config // what all hosts have in common
+	traces  map[string]messages.Trace // what an earlier initiator may have left, by host
+	host    host.Config               // what all hosts have in common
 	network *simhost.Network
 	sims    map[string]*simhost.Host
 	ledger  *ledger
@@ -227,7 +228,8 @@ func (r *rig) startOpen() {
 	)
 	r.pid = r.system.Root.Spawn(supervisor.Props(r.cfg))
 	for i := range len(r.sims) {
-		r.send(messages.AddHost{Host: fmt.Sprintf("h%d", i+1), Definition: r.first})
+		name := fmt.Sprintf("h%d", i+1)
+		r.send(messages.AddHost{Host: name, Definition: r.first, Trace: r.traces[name]})
 	}
 }
 

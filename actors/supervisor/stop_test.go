@@ -257,6 +257,31 @@ func TestMaxConnections(t *testing.T) {
 	})
 }
 
+// TestAStopSeesAfterWhatAnEarlierInitiatorLeft holds that a host that waits for its turn is still connected where
+// something may be on it, and one where nothing is is not.
+func TestAStopSeesAfterWhatAnEarlierInitiatorLeft(t *testing.T) {
+	inBubble(t, []simhost.Options{{Payload: untilStopped}, {Payload: untilStopped}, {Payload: untilStopped}}, func(r *rig) {
+		r.cfg.MaxConnections, r.cfg.FirstEpoch = 1, 7_000_000
+		r.traces = map[string]messages.Trace{"h1": messages.TraceDirectory, "h2": messages.TraceDirectory}
+		r.start()
+		r.send(messages.StopRun{Level: messages.StopFinish})
+		for _, result := range r.finish().Results {
+			want := 1
+			if result.Host == "h3" {
+				want = 0
+			}
+			if _, total := r.sims[result.Host].Connections(); total != want || result.LeftBehind != "" {
+				r.Errorf("%d connections, want %d: %+v", total, want, result)
+			}
+		}
+		for _, e := range r.seen() {
+			if s, ok := e.(messages.StateChanged); ok && s.Epoch <= 7_000_000 {
+				r.Errorf("an epoch of an earlier initiator: %+v", s)
+			}
+		}
+	})
+}
+
 func TestPermitsComeBack(t *testing.T) {
 	hosts := make([]simhost.Options, 5)
 	for i := range hosts {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -48,5 +49,42 @@ ones whose state was kept.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object per run and line")
+	cmd.AddCommand(newPruneCommand())
+	return cmd
+}
+
+func newPruneCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Remove what was kept of runs",
+		Long: `Remove state and output of finished runs from this machine. With --all,
+interrupted ones go as well: what they left on hosts ends by itself after the
+orphan timeout, and nobody can continue it any more.`,
+		Example: `  mgmt-remote runs prune
+  mgmt-remote runs prune --all`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			runs, err := fleet.Runs("")
+			errs := []error{err}
+			for _, r := range runs {
+				if r.State == fleet.RunLive || r.State == fleet.RunInterrupted && !all {
+					continue
+				}
+				if n := len(r.Hosts) - len(r.Results); n > 0 {
+					say(cmd.ErrOrStderr(), "run %s: on %d of %d hosts a session may be left; it ends by itself after its orphan timeout", r.ID, n, len(r.Hosts))
+				}
+				if err := fleet.Forget("", r.ID); err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "removed", r.ID)
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "interrupted runs, too")
 	return cmd
 }
