@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -136,4 +137,22 @@ func askAndStop(stateDir string) error {
 		err = errors.Join(err, errors.New("there is a stop harder than leaving"))
 	}
 	return errors.Join(err, StopOf(ctx, stateDir, runs[0].ID, messages.StopFinish))
+}
+
+// TestResultsComeBack holds that a result is the same after it was kept.
+func TestResultsComeBack(t *testing.T) {
+	for o := messages.OutcomeSucceeded; o <= messages.OutcomeTakenOver; o++ {
+		want := messages.Result{Host: "h1", Outcome: o, Reason: "r", Remedy: "m", Converged: true, Took: time.Second, BytesSent: 1, Attempts: 2}
+		data, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeResults(map[string]json.RawMessage{"h1": data})
+		if err != nil || got["h1"] != want {
+			t.Errorf("%+v became %+v, %v", want, got, err)
+		}
+	}
+	if _, err := decodeResults(map[string]json.RawMessage{"h1": []byte(`{"outcome":"splendid"}`)}); err == nil {
+		t.Error("an outcome that there is not was taken")
+	}
 }
