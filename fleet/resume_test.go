@@ -47,6 +47,7 @@ func TestContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts.SSH.NetDial, opts.Observe = r.opts.SSH.NetDial, r.observe
+	opts.Patience = Options{}.Patience // as long as it takes
 	before := len(r.events)
 	r.opts = opts
 	second := r.fleet()
