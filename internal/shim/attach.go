@@ -272,6 +272,14 @@ func (s *server) sendOutput(a *attachment, from uint64) {
 				}
 			}
 		}
+		if restart.GetCount() > restarts && from >= restart.Exit.OutputEnd {
+			// Before reading: what is read must be sent, the reader never goes back.
+			if err := a.conn.Send(&wire.Frame{Kind: &wire.Frame_Restarted{Restarted: restart}}); err != nil {
+				return // as below
+			}
+			restarts = restart.Count
+			continue
+		}
 		c, ok, err := r.read(from, a.limit())
 		if err != nil {
 			s.log.printf("read the output log: %v", err)
@@ -280,9 +288,6 @@ func (s *server) sendOutput(a *attachment, from uint64) {
 		}
 		var f *wire.Frame
 		switch {
-		case restart.GetCount() > restarts && from >= restart.Exit.OutputEnd:
-			f = &wire.Frame{Kind: &wire.Frame_Restarted{Restarted: restart}}
-			restarts = restart.Count
 		case ok && c.data == nil:
 			f = &wire.Frame{Kind: &wire.Frame_Gap{Gap: &wire.Gap{From: from, To: c.gapEnd}}}
 			from = c.gapEnd
