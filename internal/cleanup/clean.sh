@@ -290,6 +290,26 @@ clean() {
 	cd /
 }
 
+# halves BASE: bases that were begun and got no name (see internal/transfer). They are empty, and rmdir takes nothing else.
+halves() {
+	cd "${1%/*}/" 2>/dev/null || return 0
+	name=${1##*/}
+	set +f
+	set -- "$name".*
+	set -f
+	for half in "$@"; do
+		run=${half#"$name".}
+		run=${run%%.*}
+		case $half in *[!A-Za-z0-9._-]*) continue ;; esac
+		[ -d "./$half" ] && [ ! -L "./$half" ] && [ -O "./$half" ] || continue
+		case " $spare " in *" $run "*) continue ;; esac
+		young "$half" || {
+			if [ "$dry" = true ]; then [ -z "$(ls -A "./$half")" ]; else rmdir "./$half" 2>/dev/null; fi && say removed "0 ${base%/*}/$half"
+		}
+	done
+	cd /
+}
+
 main() {
 	umask 077
 	LC_ALL=C
@@ -314,6 +334,7 @@ main() {
 		esac
 		seen="$seen$dir "
 		clean "$dir"
+		halves "$dir"
 	done
 	printf '%s END\n' "$marker"
 }

@@ -206,6 +206,30 @@ func TestASessionThatIsBeingMadeIsSpared(t *testing.T) {
 	})
 }
 
+func TestABaseThatWasBegunGoes(t *testing.T) {
+	each(t, func(t *testing.T, l local, base string) {
+		begun, full := base+".abc123.web1", base+".abc123.web2"
+		mkdir(t, begun)
+		write(t, full+"/file", "somebody's")
+		old := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(full, old, old); err != nil {
+			t.Fatal(err)
+		}
+		if res := clean(t, l, Request{}); len(res.Removed) != 0 || !there(begun) {
+			t.Errorf("it may be about to get its name: %+v", res)
+		}
+		if err := os.Chtimes(begun, old, old); err != nil {
+			t.Fatal(err)
+		}
+		if res := clean(t, l, Request{DryRun: true}); len(res.Removed) != 1 || !there(begun) {
+			t.Errorf("dry: %+v", res)
+		}
+		if res := clean(t, l, Request{}); len(res.Removed) != 1 || res.Removed[0].Path != begun || there(begun) || !there(full+"/file") {
+			t.Errorf("%+v", res)
+		}
+	})
+}
+
 func TestNothingOutsideABaseIsTouched(t *testing.T) {
 	each(t, func(t *testing.T, l local, base string) {
 		out := tempDir(t)

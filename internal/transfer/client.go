@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"path"
@@ -112,7 +111,7 @@ func (s Session) check(op string) (dir string, err error) {
 }
 
 func (c *Client) makeSession(s Session, dir string) error {
-	uid, err := c.makeBase(s.Base)
+	uid, err := c.makeBase(s)
 	if err != nil {
 		return err
 	}
@@ -125,27 +124,30 @@ func (c *Client) makeSession(s Session, dir string) error {
 	return nil
 }
 
-// makeBase returns the owner. A new base is made under a random name: SFTP can't set the mode in the same step (OpenSSH's server applies
-// the umask), and for a moment others of the user's group might be able to write.
-func (c *Client) makeBase(base string) (uid uint32, err error) {
-	uid, err = c.ours(base)
+// makeBase returns the owner. A new base is made under another name: SFTP can't set the mode in the same step (OpenSSH's server applies
+// the umask), and for a moment others of the user's group might be able to write. The name is the session's, so that who continues a
+// run whose initiator died between the steps goes on with what is there.
+func (c *Client) makeBase(s Session) (uid uint32, err error) {
+	uid, err = c.ours(s.Base)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return uid, err
 	}
-	temp := base + "." + strings.ToLower(rand.Text()[:10])
+	temp := s.Base + "." + s.Run + "." + s.Host
 	if err := c.sftp.Mkdir(temp); err != nil {
-		return 0, at(path.Dir(base), err)
+		if _, lstatErr := c.sftp.Lstat(temp); lstatErr != nil { // else it is there, and looked at below
+			return 0, at(path.Dir(s.Base), err)
+		}
 	}
 	if uid, err = c.private(temp); err != nil {
 		return 0, errors.Join(err, c.sftp.RemoveDirectory(temp))
 	}
-	if err := c.sftp.Rename(temp, base); err == nil {
+	if err := c.sftp.Rename(temp, s.Base); err == nil {
 		return uid, nil
 	}
-	if err := c.sftp.RemoveDirectory(temp); err != nil {
+	if err := c.sftp.RemoveDirectory(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, at(temp, err)
 	}
-	return c.ours(base) // somebody was faster, or the reason shows here
+	return c.ours(s.Base) // somebody was faster, or the reason shows here
 }
 
 // private sets the mode and makes sure that nobody was faster with writing into the directory.

@@ -156,6 +156,14 @@ func TestPlainServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSession(t)
+	if err := os.RemoveAll(s.Base); err != nil {
+		t.Fatal(err)
+	}
+	// An initiator of this run died before the base had its name.
+	begun := s.Base + "." + s.Run + "." + s.Host
+	if err := os.Mkdir(begun, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	blob, data := program(t, 1_000_000, false)
 	for range 2 {
 		dir, err := client.MakeSession(t.Context(), s)
@@ -179,6 +187,9 @@ func TestPlainServer(t *testing.T) {
 		t.Errorf("server: %v", err)
 	}
 	private(t, s.Base)
+	if _, err := os.Lstat(begun); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", begun, err)
+	}
 }
 
 func TestBlob(t *testing.T) {
