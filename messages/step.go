@@ -34,6 +34,16 @@ func (s Step) String() string {
 // MarshalText makes steps readable in JSON events.
 func (s Step) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText is the inverse of MarshalText.
+func (s *Step) UnmarshalText(text []byte) error {
+	i := slices.Index(stepNames[:], string(text))
+	if i < int(StepConnect) {
+		return fmt.Errorf("unknown step %q", text)
+	}
+	*s = Step(i)
+	return nil
+}
+
 // StopLevel says how hard a stop is asked for. Levels only grow.
 type StopLevel uint8
 
