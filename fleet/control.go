@@ -131,9 +131,29 @@ func (c controlled) Stop(level int) error {
 
 // Retry implements control.Handler.
 func (c controlled) Retry(host string) error {
+	c.Fleet.mu.Lock()
+	_, there := c.Fleet.hosts[host]
+	c.Fleet.mu.Unlock()
+	if host != "" && !there {
+		return fmt.Errorf("the run has no host %s", host)
+	}
 	c.Fleet.Retry(host)
 	return nil
 }
 
 // Leave implements control.Handler.
-func (c controlled) Leave() error { return errors.New("this version can't leave a run; stop it") }
+func (c controlled) Leave() error {
+	c.Fleet.HandOver()
+	return nil
+}
+
+// RetryOf ends the waiting of a host of a run for its next attempt to connect, or of all its hosts where none is named.
+// Where nobody drives the run, errors.Is(err, ErrNoInitiator).
+func RetryOf(ctx context.Context, stateDir, run, host string) error {
+	peek, err := store.PeekRun(stateDir, run)
+	if err != nil {
+		return err
+	}
+	_, err = control.Ask(ctx, peek.Dir, control.Request{Op: control.OpRetry, Host: host})
+	return err
+}

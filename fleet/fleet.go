@@ -56,6 +56,7 @@ type Fleet struct {
 	supervisor *actor.PID // nil before and after Run
 	running    *running   // whose supervisor that is
 	pending    messages.StopLevel
+	handedOver bool
 	ran        bool
 }
 
@@ -198,6 +199,16 @@ func (f *Fleet) Stop(level messages.StopLevel) {
 	f.mu.Unlock()
 	f.stopBegun()
 	f.tell(messages.StopRun{Level: level})
+}
+
+// HandOver has Run return without touching anything on any host, as if this process had died: another initiator goes on. The
+// outcome of hosts that were not done is OutcomeTakenOver. It does not wait.
+func (f *Fleet) HandOver() {
+	f.stopBegun()
+	f.mu.Lock()
+	f.handedOver = true
+	f.mu.Unlock()
+	f.tell(messages.HandOver{})
 }
 
 func (f *Fleet) tell(message any) {

@@ -124,6 +124,7 @@ type Options struct {
 	// Run is a run to continue, whose initiator died: same sessions, same etcd, nothing started twice. Saved returns the
 	// other options of it. "" = a new run.
 	Run       string
+	TakeOver  bool                // the Run may have a living initiator, here or on the machine that its state was copied from: that one is to leave
 	StateDir  string              // the directory of all runs' states; "" = $XDG_STATE_HOME/mgmt-remote/runs
 	Deadlines host.Deadlines      // of the payloads' end and of the steps; zero = the defaults
 	Patience  supervisor.Patience // with hosts that are to stop; zero = the defaults

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -31,7 +32,7 @@ func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
 	if ran {
 		return Report{}, errors.New("a fleet runs once: make another one")
 	}
-	run, err := store.OpenRun(store.RunOptions{Root: f.opts.StateDir, ID: f.opts.Run})
+	run, err := f.openRun(ctx)
 	if err != nil {
 		return Report{}, err
 	}
@@ -50,6 +51,44 @@ func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
 	return report, err
 }
 
+// leaveFor bounds how long another initiator may take to leave.
+const leaveFor = time.Minute
+
+// openRun opens the state of a new run, or of the one to continue. An initiator that is to be relieved is asked to leave first;
+// its lock says when it has.
+func (f *Fleet) openRun(ctx context.Context) (*store.Run, error) {
+	o := store.RunOptions{Root: f.opts.StateDir, ID: f.opts.Run, TakeOver: f.opts.TakeOver}
+	run, err := store.OpenRun(o)
+	if !f.opts.TakeOver || !errors.Is(err, store.ErrLocked) {
+		return run, err
+	}
+	peek, err := store.PeekRun(f.opts.StateDir, f.opts.Run)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := control.Ask(ctx, peek.Dir, control.Request{Op: control.OpLeave}); err != nil && !errors.Is(err, control.ErrNobody) {
+		return nil, stubborn(peek, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveFor)
+	defer cancel()
+	for {
+		run, err := store.OpenRun(o)
+		if !errors.Is(err, store.ErrLocked) {
+			return run, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, stubborn(peek, ctx.Err())
+		}
+	}
+}
+
+func stubborn(p store.Peek, err error) error {
+	return fault.Wrap(fault.Environment, "take the run over", fmt.Errorf("%s does not leave: %w", p.Owner, err)).
+		WithRemedy("end that process, which sessions survive, and begin `mgmt-remote resume %s`", p.ID)
+}
+
 // running is what exists while a run does. Each part is closed by end, in the opposite order of their beginnings.
 type running struct {
 	fleet   *Fleet
@@ -58,7 +97,8 @@ type running struct {
 	gateway *gateway.Gateway
 	outputs *outputs
 	results *results
-	control *control.Server
+	control *control.Server // nil where it could not be
+	digest  *digest         // for those who follow the run
 	events  *dispatcher
 	system  *actor.ActorSystem // only where it is our own
 	crashed chan *fault.Fault  // the supervisor's own failure, if any
@@ -92,17 +132,6 @@ func (r *running) open(ctx context.Context) (err error) {
 		return err
 	}
 	return r.deploy(ctx)
-}
-
-// listen answers other processes of the user. A run goes on as well without that.
-func (r *running) listen() {
-	logger, nothing := r.fleet.opts.Logger, func() [][]byte { return nil }
-	server, err := control.Listen(r.run.Dir(), controlled{r.fleet}, nothing, logger)
-	if err != nil {
-		logger.Warn("other processes can't ask for the status of this run or stop it", "error", err)
-		return
-	}
-	r.control = server
 }
 
 // remember reads what earlier initiators left, and writes what the next one would need.
@@ -177,6 +206,7 @@ func (r *running) drive(ctx context.Context) (Report, error) {
 		if _, isOutput := event.(messages.OutputReceived); !isOutput {
 			f.opts.Logger.Debug("event", "type", fmt.Sprintf("%T", event), "event", event)
 		}
+		r.publish(event)
 		f.opts.Observe(event)
 		switch e := event.(type) {
 		case messages.HostFinished:
@@ -246,6 +276,9 @@ func (r *running) start(system *actor.ActorSystem) {
 	}
 	if f.pending != messages.StopNone {
 		f.root.Send(f.supervisor, messages.StopRun{Level: f.pending})
+	}
+	if f.handedOver {
+		f.root.Send(f.supervisor, messages.HandOver{})
 	}
 	f.root.Send(f.supervisor, messages.NoMoreHosts{})
 }
@@ -333,7 +366,7 @@ func (r *running) end(report Report) error {
 	if r.etcd != nil {
 		errs = append(errs, r.etcd.Close())
 	}
-	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return m.LeftBehind != "" })
+	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return !final(m) })
 	if r.fleet.opts.KeepState || r.keep || left {
 		errs = append(errs, r.run.Close())
 	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {

@@ -36,6 +36,10 @@ type NoMoreHosts struct{}
 // StopRun asks the supervisor to stop every host. Sent again with a higher level, it asks harder.
 type StopRun struct{ Level StopLevel }
 
+// HandOver asks the supervisor to let go of every host that is not done, and to touch nothing: another initiator goes on with
+// their sessions. Connections end, and those hosts' outcome is OutcomeTakenOver.
+type HandOver struct{}
+
 // FinishRun asks the supervisor to end all payloads because the run reached its goal or its time is over.
 type FinishRun struct{ Reason FinishReason }
 

@@ -40,6 +40,8 @@ type Conn interface {
 type Ledger interface {
 	Session(host string) (store.SessionRecord, bool)
 	Record(ctx context.Context, host string, record store.SessionRecord) error
+	// Fence is the fencing token of this initiator: hosts refuse those with a lower one than they have seen.
+	Fence() uint64
 }
 
 // Output is where a host's output goes. It is used by one goroutine at a time.

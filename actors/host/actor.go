@@ -281,5 +281,5 @@ func (a *hostActor) tell(event messages.Event) { a.send(event) }
 
 // newSession is the record of a session that does not exist yet.
 func newSession(base, dir, bootID string) store.SessionRecord {
-	return store.SessionRecord{Nonce: randomText(), Token: randomText(), Base: base, Dir: dir, BootID: bootID, Fence: 1}
+	return store.SessionRecord{Nonce: randomText(), Token: randomText(), Base: base, Dir: dir, BootID: bootID}
 }

@@ -55,6 +55,7 @@ func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messag
 		}
 		p.record = newSession(facts.Base, probe.SessionDir(facts.Base, cfg.Run, cfg.Host.Name), facts.BootID)
 	}
+	p.record.Fence = max(p.record.Fence, cfg.Ledger.Fence())
 	if p.found == lifecycle.FoundNothing && p.exit != nil {
 		return p, nil // done before, and nothing left: no plan is needed
 	}

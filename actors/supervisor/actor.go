@@ -180,6 +180,8 @@ func (s *supervisor) Receive(ctx actor.Context) {
 		s.maybeFinish()
 	case messages.StopRun:
 		s.stopRun(ctx, m.Level)
+	case messages.HandOver:
+		s.handOver(ctx)
 	case messages.FinishRun:
 		s.finishRun(ctx, m.Reason)
 	case runtimeEnd:

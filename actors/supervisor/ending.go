@@ -40,6 +40,24 @@ func (s *supervisor) ask(name string, level messages.StopLevel) {
 	s.waitFor(h)
 }
 
+// handOver ends every host's actor as it is. That is as if the initiator had died, which sessions survive.
+func (s *supervisor) handOver(ctx actor.Context) {
+	s.stop, s.complete, s.queue = messages.StopLeave, true, nil // nobody begins any more
+	for _, h := range s.inOrder() {
+		if h.done {
+			continue
+		}
+		if h.pid != nil {
+			ctx.Stop(h.pid)
+		}
+		s.conclude(h, messages.Result{
+			Outcome: messages.OutcomeTakenOver, Fault: fault.Wrap(fault.Canceled, "run", fault.ErrTakenOver).WithHost(h.name),
+			LeftBehind: h.carry.Trace.LeftBehind(),
+		})
+	}
+	s.maybeFinish()
+}
+
 func (s *supervisor) finishRun(ctx actor.Context, reason messages.FinishReason) {
 	if s.finish != messages.FinishNone || s.stop != messages.StopNone {
 		return

@@ -430,6 +430,8 @@ func (l *ledger) Session(host string) (store.SessionRecord, bool) {
 	return r, ok
 }
 
+func (l *ledger) Fence() uint64 { return 1 }
+
 func (l *ledger) Record(ctx context.Context, host string, record store.SessionRecord) error {
 	l.mu.Lock()
 	before := l.before

@@ -21,12 +21,14 @@ func Ask(ctx context.Context, dir string, r Request) (json.RawMessage, error) {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }() // the answer is all that there is
-	return lines.first()
+	a, err := lines.first()
+	return a.Status, err
 }
 
-// Follow gives each event of the run in dir to emit, as a line of JSON without its end, until the run ends (nil), ctx does, or emit
-// fails.
-func Follow(ctx context.Context, dir string, emit func(line []byte) error) error {
+// Follow gives each event of the run in dir to emit, as a line of JSON without its end, until the initiator ends it (nil): the run is over, the
+// initiator is gone, or we were too slow. It ends with ctx, too, and where emit fails. past is true for the lines at the beginning
+// that tell what was before.
+func Follow(ctx context.Context, dir string, emit func(line []byte, past bool) error) error {
 	conn, lines, err := open(ctx, dir, Request{Op: OpEvents})
 	if err != nil {
 		return err
@@ -34,13 +36,14 @@ func Follow(ctx context.Context, dir string, emit func(line []byte) error) error
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	if _, err := lines.first(); err != nil {
+	begin, err := lines.first()
+	if err != nil {
 		return err
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	for {
+	for n := 0; ; n++ {
 		line, err := lines.next()
 		switch {
 		case ctx.Err() != nil:
@@ -50,7 +53,7 @@ func Follow(ctx context.Context, dir string, emit func(line []byte) error) error
 		case err != nil:
 			return fmt.Errorf("follow the run: %w", err)
 		}
-		if err := emit(line); err != nil {
+		if err := emit(line, n < begin.Snapshot); err != nil {
 			return err
 		}
 	}
@@ -66,19 +69,18 @@ func (r lineReader) next() ([]byte, error) {
 	return line[:len(line)-1], nil
 }
 
-func (r lineReader) first() (json.RawMessage, error) {
+func (r lineReader) first() (a answer, err error) {
 	line, err := r.next()
 	if err != nil {
-		return nil, fmt.Errorf("the initiator did not answer: %w", err)
+		return a, fmt.Errorf("the initiator did not answer: %w", err)
 	}
-	var a answer
 	if err := json.Unmarshal(line, &a); err != nil {
-		return nil, fmt.Errorf("the initiator's answer: %w", err)
+		return a, fmt.Errorf("the initiator's answer: %w", err)
 	}
 	if !a.OK {
-		return nil, fmt.Errorf("the initiator refused: %s", a.Error)
+		return a, fmt.Errorf("the initiator refused: %s", a.Error)
 	}
-	return a.Status, nil
+	return a, nil
 }
 
 func open(ctx context.Context, dir string, r Request) (net.Conn, lineReader, error) {

@@ -50,6 +50,8 @@ type answer struct {
 	OK     bool            `json:"ok"`
 	Error  string          `json:"error,omitempty"`
 	Status json.RawMessage `json:"status,omitempty"` // OpStatus
+
+	Snapshot int `json:"snapshot,omitempty"` // OpEvents: how many of the lines that follow tell what was before
 }
 
 // ErrNobody tells that no initiator listens.

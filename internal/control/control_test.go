@@ -60,6 +60,10 @@ func serve(t *testing.T, dir string, h Handler, snapshot ...string) *Server {
 	return s
 }
 
+func publish(s *Server, line string) {
+	s.Publish(func() {}, func() ([]byte, error) { return []byte(line), nil })
+}
+
 func shut(t *testing.T, s *Server) {
 	t.Helper()
 	if err := s.Close(); err != nil {
@@ -121,9 +125,12 @@ func TestEvents(t *testing.T) {
 	first := make(chan struct{})
 	ended := make(chan error)
 	go func() {
-		ended <- Follow(t.Context(), dir, func(line []byte) error {
+		ended <- Follow(t.Context(), dir, func(line []byte, past bool) error {
 			if got = append(got, string(line)); len(got) == 1 {
 				close(first)
+			}
+			if past != (len(got) == 1) {
+				t.Errorf("line %d: past %v", len(got), past)
 			}
 			return nil
 		})
@@ -133,8 +140,9 @@ func TestEvents(t *testing.T) {
 	for i := range 100 {
 		line := fmt.Sprintf(`{"n":%d}`, i+1)
 		want = append(want, line)
-		s.Publish([]byte(line + "\n"))
+		publish(s, line+"\n")
 	}
+	s.Publish(func() {}, func() ([]byte, error) { return nil, errors.New("can't be said") })
 	shut(t, s)
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -155,7 +163,7 @@ func TestSlowFollowerIsLetGo(t *testing.T) {
 	if _, err := lines.first(); err != nil {
 		t.Fatal(err)
 	}
-	line := []byte(strings.Repeat("x", 1000) + "\n")
+	line := strings.Repeat("x", 1000) + "\n"
 	followers := func() int {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -165,7 +173,7 @@ func TestSlowFollowerIsLetGo(t *testing.T) {
 		if n > 4*backlog {
 			t.Fatal("the follower is still there")
 		}
-		s.Publish(line)
+		publish(s, line)
 	}
 	_ = conn.Close()
 	shut(t, s)
@@ -176,11 +184,11 @@ func TestFollowerGoesAway(t *testing.T) {
 	s := serve(t, dir, &initiator{}, "{}")
 	defer shut(t, s)
 	stop := errors.New("enough")
-	if err := Follow(t.Context(), dir, func([]byte) error { return stop }); !errors.Is(err, stop) {
+	if err := Follow(t.Context(), dir, func([]byte, bool) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := Follow(ctx, dir, func([]byte) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+	if err := Follow(ctx, dir, func([]byte, bool) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

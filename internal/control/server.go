@@ -63,13 +63,24 @@ func Listen(dir string, handler Handler, snapshot func() [][]byte, logger *slog.
 	return s, nil
 }
 
-// Publish sends a line of JSON to all who follow the run. It never waits.
-func (s *Server) Publish(line []byte) {
+// Publish takes something that happened: note is to remember it for snapshots, line to return it as a line of JSON for those
+// who follow the run, and is called only where somebody does. A follower gets it in its snapshot or as a line, never both,
+// since both functions run while no snapshot can be made. It never waits.
+func (s *Server) Publish(note func(), line func() ([]byte, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	note()
+	if len(s.followers) == 0 {
+		return
+	}
+	text, err := line()
+	if err != nil {
+		s.logger.Error("those who follow the run miss an event", "error", err)
+		return
+	}
 	for f := range s.followers {
 		select {
-		case f.lines <- line:
+		case f.lines <- text:
 		default:
 			s.forget(f)
 		}
@@ -184,7 +195,12 @@ func (s *Server) follow(conn net.Conn) {
 		_, err := conn.Write(line)
 		return err == nil
 	}
-	for _, line := range append([][]byte{[]byte(`{"ok":true}` + "\n")}, lines...) {
+	hello, err := json.Marshal(answer{OK: true, Snapshot: len(lines)})
+	if err != nil {
+		s.logger.Error("the control socket can't answer", "error", err)
+		return
+	}
+	for _, line := range append([][]byte{append(hello, '\n')}, lines...) {
 		if !send(line) {
 			return
 		}

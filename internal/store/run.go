@@ -26,6 +26,8 @@ var (
 	ErrLocked = errors.New("another mgmt-remote drives this run")
 	// ErrUnfinished: Remove was asked to forget sessions that may still exist on their hosts.
 	ErrUnfinished = errors.New("the run has sessions that were not cleaned up")
+	// ErrElsewhere: the run's last initiator was on another machine.
+	ErrElsewhere = errors.New("the run was driven on another machine and may still be")
 	// ErrClosed: the run was closed.
 	ErrClosed = errors.New("the run's state is closed")
 )
@@ -41,6 +43,10 @@ const (
 type RunOptions struct {
 	Root string // the directory of all runs; "" = $XDG_STATE_HOME/mgmt-remote/runs or ~/.local/state/mgmt-remote/runs
 	ID   string // an existing run; "" = a new one
+
+	// TakeOver makes us the initiator of a run that another machine drove, or may still: its directory was copied here. The fencing token
+	// is raised, so that hosts refuse the other one from the first moment that they hear of us.
+	TakeOver bool
 }
 
 // Run is the state of one run on the initiator's disk, locked for this process until Close. Its methods may be
@@ -54,7 +60,7 @@ type Run struct {
 }
 
 // OpenRun opens the state of a run and locks it. A new run gets a random ID. Where ID names a run that isn't there,
-// errors.Is(err, fs.ErrNotExist); where another process has it, errors.Is(err, ErrLocked). Errors are faults of kind
+// errors.Is(err, fs.ErrNotExist); where another process has it, errors.Is(err, ErrLocked), and where another machine had it last, errors.Is(err, ErrElsewhere). Errors are faults of kind
 // Environment. The lock is the kernel's (flock), so it ends with the process, however that ends.
 func OpenRun(o RunOptions) (*Run, error) {
 	const op = "open the run's state"
@@ -78,17 +84,21 @@ func OpenRun(o RunOptions) (*Run, error) {
 		case errors.Is(err, ErrLocked):
 			var t tenure
 			_ = readTenure(r.dir, &t) // to name the holder is a courtesy
-			f = f.WithRemedy("%s drives it since %s: wait for it, or stop it with `mgmt-remote stop %s`", t.Owner, t.Owner.Since.Format(time.DateTime), r.id)
+			f = f.WithRemedy("%s drives it since %s: follow it with `mgmt-remote attach %s`, or `stop` it", t.Owner, t.Owner.Since.Format(time.DateTime), r.id)
 		case errors.Is(err, fs.ErrNotExist):
 			f = f.WithRemedy("look into %s for the runs there are", root)
 		}
 		return nil, f
 	}
-	if r.tenure, err = nextTenure(r.dir); err == nil {
+	if r.tenure, err = nextTenure(r.dir, o.TakeOver); err == nil {
 		r.journal, err = openJournal(filepath.Join(r.dir, journalFile))
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Environment, op, errors.Join(err, r.lock.Close()))
+		f := fault.Wrap(fault.Environment, op, errors.Join(err, r.lock.Close()))
+		if errors.Is(err, ErrElsewhere) {
+			f = f.WithRemedy("stop it there if you can, then `mgmt-remote resume --take-over %s`", r.id)
+		}
+		return nil, f
 	}
 	return r, nil
 }
@@ -148,8 +158,24 @@ func validID(id string) error {
 	return nil
 }
 
+// Who looks at a run holds its lock for a moment, too (see PeekRun), and must not be taken for an initiator.
+const (
+	lockTries = 10
+	lockPause = 20 * time.Millisecond
+)
+
 // lockDir opens a directory that must be ours alone and locks it.
-func lockDir(dir string) (*os.File, error) {
+func lockDir(dir string) (f *os.File, err error) {
+	for range lockTries {
+		if f, err = tryLockDir(dir); !errors.Is(err, ErrLocked) {
+			break
+		}
+		time.Sleep(lockPause)
+	}
+	return f, err
+}
+
+func tryLockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
@@ -196,6 +222,9 @@ func (r *Run) Dir() string { return r.dir }
 
 // Generation counts the initiators that have driven this run; this process is that many-th.
 func (r *Run) Generation() uint64 { return r.tenure.Generation }
+
+// Fence is the fencing token of this initiator. Hosts that saw one refuse initiators with a lower one.
+func (r *Run) Fence() uint64 { return r.tenure.Fence }
 
 // Owner is this process, as others are told.
 func (r *Run) Owner() Owner { return r.tenure.Owner }

@@ -22,12 +22,14 @@ const (
 // tenure counts the initiators of a run, one after the other.
 type tenure struct {
 	Generation uint64    `json:"generation"` // 1 for the first
+	Fence      uint64    `json:"fence"`      // see Run.Fence; 1 for the first
 	Began      time.Time `json:"began"`      // when the first one did
 	Owner      Owner     `json:"owner"`      // of this generation
 }
 
-// nextTenure makes this process the run's initiator, durably. The caller has the lock.
-func nextTenure(dir string) (tenure, error) {
+// nextTenure makes this process the run's initiator, durably. The caller has the lock. A lock does not reach other machines, so that
+// what was brought here from another one needs takeOver.
+func nextTenure(dir string, takeOver bool) (tenure, error) {
 	var t tenure
 	if err := readTenure(dir, &t); err != nil {
 		return t, err
@@ -36,11 +38,17 @@ func nextTenure(dir string) (tenure, error) {
 	if err != nil {
 		return t, err
 	}
+	if t.Generation > 0 && t.Owner.Machine != machine && !takeOver {
+		return t, fmt.Errorf("%w there, as %s", ErrElsewhere, t.Owner)
+	}
 	now := time.Now().Round(0)
 	if t.Generation == 0 {
 		t.Began = now
 	}
 	t.Generation++
+	if t.Fence = max(t.Fence, 1); takeOver {
+		t.Fence++
+	}
 	t.Owner = Owner{PID: os.Getpid(), Machine: machine, Since: now}
 	data, err := json.Marshal(t)
 	if err != nil {
