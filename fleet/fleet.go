@@ -270,6 +270,10 @@ func inventoryHost(h Host) inventory.Host {
 	}
 }
 
+// Unlock asks for everything that would be asked for when the first host wants it: the password for all hosts, and the passphrases of
+// keys that no agent has. It is for processes that lose their terminal later. Where a key that was named stays locked, the error is a fault.
+func (f *Fleet) Unlock(ctx context.Context) error { return f.auth.Unlock(ctx) }
+
 // Close gives back what New opened. It is called after Run has returned, or instead of Run.
 func (f *Fleet) Close() error {
 	f.stopBegun()

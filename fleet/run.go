@@ -100,9 +100,10 @@ type running struct {
 	control *control.Server // nil where it could not be
 	digest  *digest         // for those who follow the run
 	events  *dispatcher
-	system  *actor.ActorSystem // only where it is our own
-	crashed chan *fault.Fault  // the supervisor's own failure, if any
-	keep    bool               // the state, whatever the report says
+	system  *actor.ActorSystem    // only where it is our own
+	ended   *messages.RunFinished // nil until it has; belongs to the goroutine of events
+	crashed chan *fault.Fault     // the supervisor's own failure, if any
+	keep    bool                  // the state, whatever the report says
 }
 
 // guardian ends a supervisor that panics: a new instance would know nothing of its hosts, and nobody would ever hear
@@ -213,6 +214,7 @@ func (r *running) drive(ctx context.Context) (Report, error) {
 			r.results.keep(e.Result)
 			r.outputs.done(e.Result.Host)
 		case messages.RunFinished:
+			r.ended = &e
 			finished <- e
 		}
 	})
@@ -342,6 +344,18 @@ func (r *running) stop(system *actor.ActorSystem) {
 	_ = system.Root.StopFuture(pid).Wait()
 }
 
+// saveEnd keeps how the run ended for those who ask later.
+func (r *running) saveEnd() error {
+	if r.ended == nil {
+		return nil
+	}
+	line, err := messages.EncodeEvent(*r.ended)
+	if err != nil {
+		return err
+	}
+	return r.run.SaveEnd(line)
+}
+
 // end closes what was opened. The state of a run that left nothing anywhere is removed, unless it is to be kept.
 func (r *running) end(report Report) error {
 	var errs []error
@@ -368,7 +382,7 @@ func (r *running) end(report Report) error {
 	}
 	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return !final(m) })
 	if r.fleet.opts.KeepState || r.keep || left {
-		errs = append(errs, r.run.Close())
+		errs = append(errs, r.saveEnd(), r.run.Close())
 	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {
 		errs = append(errs, err, r.run.Close()) // what is not forgotten is still to be unlocked
 	} else {

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -77,6 +78,41 @@ func savedRun(p store.Peek) (SavedRun, error) {
 		run.State = RunFinished
 	}
 	return run, nil
+}
+
+// ErrUnfinished tells that a run is not over.
+var ErrUnfinished = errors.New("the run is not over")
+
+// EndOf returns the last event of a run whose state was kept. Where hosts are not done, errors.Is(err, ErrUnfinished); where
+// there is no such run, errors.Is(err, fs.ErrNotExist).
+func EndOf(stateDir, run string) (messages.RunFinished, error) {
+	peek, err := store.PeekRun(stateDir, run)
+	if err != nil {
+		return messages.RunFinished{}, err
+	}
+	saved, err := savedRun(peek)
+	if err != nil {
+		return messages.RunFinished{}, err
+	}
+	if saved.State != RunFinished || peek.End == nil {
+		return messages.RunFinished{}, fmt.Errorf("run %s: %w", run, ErrUnfinished)
+	}
+	event, err := messages.DecodeEvent(peek.End)
+	if err != nil {
+		return messages.RunFinished{}, damaged(peek, err)
+	}
+	end, ok := event.(messages.RunFinished)
+	if !ok {
+		return end, damaged(peek, fmt.Errorf("its end is a %T", event))
+	}
+	return end, nil
+}
+
+// RunDir returns the directory of a run's state; its output is below logs there. Where there is no such run,
+// errors.Is(err, fs.ErrNotExist).
+func RunDir(stateDir, run string) (string, error) {
+	peek, err := store.PeekRun(stateDir, run)
+	return peek.Dir, err
 }
 
 // Forget removes the state of a run that nobody drives. Sessions that are left on hosts end by themselves after their

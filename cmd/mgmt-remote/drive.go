@@ -36,6 +36,16 @@ func isTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// driveDetached is drive in a process that leaves its terminal once the run has begun. It has nobody to ask from then on, so that it asks
+// before.
+func driveDetached(cmd *cobra.Command, opts fleet.Options, s *starter, beside func(context.Context, *fleet.Fleet)) error {
+	if opts.SSH.Interactive {
+		return errors.New("--detach: nobody could be asked for the passwords of single hosts: use keys, or --ask-pass")
+	}
+	opts.KeepState = true // or nobody would ever know how it went
+	return drive(cmd, opts, s, beside)
+}
+
 // drive runs a fleet with everything around it that a command has: events to the printer, signals, the exit code. beside,
 // if not nil, goes on as long as the run does.
 func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, beside func(context.Context, *fleet.Fleet)) (err error) {
@@ -58,6 +68,11 @@ func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, besi
 		}
 	}()
 
+	if _, detaches := printer.(*starter); detaches {
+		if err := f.Unlock(cmd.Context()); err != nil {
+			return err
+		}
+	}
 	interrupted := listen(cmd.ErrOrStderr(), f)
 	ctx, cancel := context.WithCancel(context.Background())
 	var others sync.WaitGroup

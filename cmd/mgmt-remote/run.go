@@ -64,6 +64,7 @@ type runFlags struct {
 	convergedTimeout seconds
 	maxRuntime       seconds
 	orphanTimeout    patience
+	detach           bool
 	noCache          bool
 	keepState        bool
 	etcdEndpoints    []string
@@ -103,6 +104,10 @@ and changes nothing.
 A file that is called *.yaml.tmpl is a template, rendered for each host over
 {{.Host}} {{.Run}} {{.Addr}} {{.User}} {{.Home}} {{.OS}} {{.Arch}} {{.Kernel}}
 {{.BootID}} and {{.Vars.KEY}}.
+
+With --detach the run goes on without this terminal. What it does is shown by
+"attach", what it logs is in initiator.log in its directory (see "runs"), where
+its output and its end are kept, too.
 
 With --payload mgmt the hosts run mgmt 1.x, a program of yours. CODE, a .mcl or
 .yaml file or a directory, is deployed once with "mgmt deploy" on this machine,
@@ -169,6 +174,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.StringVar(&f.converge, "converge", "", "`WHAT` ends when it had nothing to do: the group of all hosts, or each host on its own (default: group, or host where --max-connections is lower than the number of hosts)")
 		p.Var(&f.maxRuntime, "max-runtime", "end the run after `TIME`, with exit code 3")
 		p.Var(&f.orphanTimeout, "orphan-timeout", "a session ends by itself after `TIME` without us, or never: forever")
+		p.BoolVar(&f.detach, "detach", false, "print the run's ID once it has begun, and go on in the background: see attach, status and stop; sessions wait 7 days for us")
 		p.BoolVar(&f.keepState, "keep-state", false, "keep this run's state and output below $XDG_STATE_HOME/mgmt-remote/runs")
 	})
 	flagGroup(p, "Etcd", func(p *pflag.FlagSet) {
@@ -202,6 +208,14 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if err != nil {
 		return err
 	}
+	if f.detach {
+		if f.json {
+			return errors.New("--detach shows nothing: leave out --json, and give it to attach")
+		}
+		if !cmd.Flags().Changed("orphan-timeout") {
+			opts.OrphanTimeout = fleet.StayOrphanTimeout
+		}
+	}
 	if f.stay {
 		if cmd.Flags().Changed("retry-for") {
 			return errors.New("--stay never gives up: leave out --retry-for")
@@ -233,6 +247,9 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	var beside func(context.Context, *fleet.Fleet)
 	if len(sources) > 0 && !f.noWatch {
 		beside = newFollower(cmd.ErrOrStderr(), opts.Hosts, sources).run
+	}
+	if f.detach {
+		return detach(cmd, opts, beside)
 	}
 	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0), beside)
 }

@@ -1,8 +1,10 @@
 package sshconn
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -123,6 +125,29 @@ func (a *Auth) prepare(ctx context.Context, host inventory.Host) error {
 		a.passwordErr = fault.Wrap(fault.Denied, "ask for the password", err)
 	}
 	return a.passwordErr
+}
+
+// Unlock asks now what is asked once for all hosts: the password, and the passphrases of keys that the agent does not have. A default key
+// may stay locked, one that was named must not.
+func (a *Auth) Unlock(ctx context.Context) error {
+	if err := a.prepare(ctx, inventory.Host{}); err != nil {
+		return err
+	}
+	inAgent, _ := a.agent.list(ctx) // an agent that does not answer has nothing for us
+	for _, id := range a.identities {
+		if id.pem == nil || id.public != nil && slices.ContainsFunc(inAgent, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), id.public.Marshal()) }) {
+			continue
+		}
+		if err := a.take(ctx); err != nil {
+			return err
+		}
+		_, err := id.open(ctx, a.opts.Prompter)
+		a.give()
+		if err != nil && len(a.opts.Identities) > 0 {
+			return fault.Wrap(fault.Denied, "ask for the passphrase", err).WithRemedy("load the key into an ssh-agent")
+		}
+	}
+	return nil
 }
 
 // passwordFor returns the password that is known without asking.

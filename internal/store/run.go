@@ -250,6 +250,14 @@ func (r *Run) Spec() (json.RawMessage, error) {
 	return data, nil
 }
 
+// SaveEnd keeps how the run ended, in the caller's own words, as SaveSpec does.
+func (r *Run) SaveEnd(end json.RawMessage) error {
+	if err := writeDurably(filepath.Join(r.dir, endFile), end); err != nil {
+		return fault.Wrap(fault.Environment, "save the run's end", err).WithRemedy("check the disk of %s", r.dir)
+	}
+	return nil
+}
+
 // EtcdDir returns where an embedded etcd of this run keeps its data. OpenEtcd makes it.
 func (r *Run) EtcdDir() string { return filepath.Join(r.dir, "etcd") }
 

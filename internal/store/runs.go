@@ -33,6 +33,7 @@ type Peek struct {
 	Owner    Owner // who that is, or who was the last one
 	Began    time.Time
 	Spec     json.RawMessage // as given to SaveSpec; nil where the run never got that far
+	End      json.RawMessage // as given to SaveEnd; nil where it never was
 	Sessions map[string]SessionRecord
 	Results  map[string]json.RawMessage
 }
@@ -134,11 +135,13 @@ func peek(dir string) (Peek, error) {
 		return p, err
 	}
 	p.Sessions, p.Results = view.sessions, view.results
-	if p.Spec, err = os.ReadFile(filepath.Join(dir, specFile)); errors.Is(err, fs.ErrNotExist) {
-		p.Spec, err = nil, nil
-	}
-	if err != nil {
-		return p, err
+	for _, kept := range []struct {
+		name string
+		to   *json.RawMessage
+	}{{specFile, &p.Spec}, {endFile, &p.End}} {
+		if *kept.to, err = os.ReadFile(filepath.Join(dir, kept.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return p, err
+		}
 	}
 	var tenure tenure
 	if err := readTenure(dir, &tenure); err != nil {

@@ -17,6 +17,7 @@ const (
 	journalFile = "journal.jsonl"
 	specFile    = "spec.json"
 	tenureFile  = "initiator.json"
+	endFile     = "end.json"
 )
 
 // tenure counts the initiators of a run, one after the other.

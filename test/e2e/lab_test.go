@@ -26,6 +26,8 @@ type lab struct {
 	runFor time.Duration // bounds each run of the program
 	dir    string        // state, home and temporary files of the initiator; short, since paths of unix sockets are
 	net    *netlab.Lab   // nil where everybody is on loopback
+
+	stateHome string // where runs are kept; "" = dir
 }
 
 // host is one SSH server with its name in the run.

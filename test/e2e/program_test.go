@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,7 +132,7 @@ func (l *lab) startWith(see func(event) bool, args ...string) *process {
 
 // env is the program's environment: everything that it keeps is in the lab.
 func (l *lab) env() []string {
-	return append(os.Environ(), "XDG_STATE_HOME="+l.dir, "HOME="+l.dir, "SSH_AUTH_SOCK=", "TMPDIR="+l.dir)
+	return append(os.Environ(), "XDG_STATE_HOME="+cmp.Or(l.stateHome, l.dir), "HOME="+l.dir, "SSH_AUTH_SOCK=", "TMPDIR="+l.dir)
 }
 
 // tail keeps what a failed test shows readable.

@@ -17,7 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 )
 
 func init() {
@@ -57,7 +57,7 @@ func onceOnlyPayload() error {
 		if err == nil {
 			break
 		}
-		if status.Code(err) != codes.Unavailable {
+		if grpcstatus.Code(err) != codes.Unavailable {
 			return err
 		}
 	}
