@@ -131,9 +131,9 @@ func (c controlled) Stop(level int) error {
 
 // Retry implements control.Handler.
 func (c controlled) Retry(host string) error {
-	c.Fleet.mu.Lock()
-	_, there := c.Fleet.hosts[host]
-	c.Fleet.mu.Unlock()
+	c.mu.Lock()
+	_, there := c.hosts[host]
+	c.mu.Unlock()
 	if host != "" && !there {
 		return fmt.Errorf("the run has no host %s", host)
 	}

@@ -22,7 +22,6 @@ type Follower struct {
 	Missed func()
 
 	finished map[string]bool // hosts that Observe knows to be done
-	over     bool            // Observe got the end of the run
 	behind   bool            // not the first time that we ask
 }
 
@@ -37,12 +36,18 @@ func (w *Follower) Follow(ctx context.Context) error {
 	w.finished = map[string]bool{}
 	for {
 		err := control.Follow(ctx, peek.Dir, w.take)
-		if err != nil || w.over {
+		switch {
+		case errors.Is(err, errOver):
+			return nil
+		case err != nil:
 			return err
 		}
 		w.behind = true // or the initiator is gone, which the next turn finds out
 	}
 }
+
+// errOver ends the following: Observe got the last event.
+var errOver = errors.New("the run is over")
 
 // take gives one line to the observer. What one knows already is not told again after it fell behind.
 func (w *Follower) take(line []byte, past bool) error {
@@ -65,7 +70,10 @@ func (w *Follower) take(line []byte, past bool) error {
 		w.finished[e.Result.Host] = true
 		return w.Observe(event)
 	case messages.RunFinished:
-		w.over = true
+		if err := w.Observe(event); err != nil {
+			return err
+		}
+		return errOver
 	}
 	if past && w.behind {
 		return nil
