@@ -143,7 +143,7 @@ func (c controlled) Retry(host string) error {
 
 // Leave implements control.Handler.
 func (c controlled) Leave() error {
-	c.Fleet.HandOver()
+	c.HandOver()
 	return nil
 }
 

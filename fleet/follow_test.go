@@ -64,7 +64,7 @@ func TestAFollowerThatFellBehind(t *testing.T) {
 	go func() { ended <- w.Follow(t.Context()) }()
 	<-begun
 	// More than a socket and the server's patience hold.
-	data := make([]byte, 4096)
+	data := make([]byte, 64)
 	for range 20_000 {
 		r.publish(messages.OutputReceived{At: at, Host: "h3", Data: data})
 	}
