@@ -115,6 +115,11 @@ func (f *Fleet) prepare() error {
 	default:
 		return fmt.Errorf("unknown convergence %q: use group or host", f.opts.Converge)
 	}
+	switch f.opts.OnReboot {
+	case "", RebootFail, RebootRerun:
+	default:
+		return fmt.Errorf("unknown policy for reboots %q: use %s or %s", f.opts.OnReboot, RebootFail, RebootRerun)
+	}
 	hostKeys, err := sshconn.NewHostKeys(sshconn.HostKeyOptions{Policy: policy, Files: o.KnownHosts})
 	if err != nil {
 		return err

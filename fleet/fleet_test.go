@@ -363,6 +363,7 @@ func TestBadOptions(t *testing.T) {
 		"bad prefix":       {func(o *Options) { o.Hosts[0].Prefix = "relative" }, "prefix"},
 		"nothing to run":   {func(o *Options) { o.Payload.Command = nil }, "neither a graph definition nor a command"},
 		"bad template":     {func(o *Options) { o.Payload.Command = []string{"{{.Nope}}"} }, "Nope"},
+		"bad reboots":      {func(o *Options) { o.OnReboot = "maybe" }, "maybe"},
 		"bad host keys":    {func(o *Options) { o.SSH.HostKeys = "maybe" }, "maybe"},
 		"no such identity": {func(o *Options) { o.SSH.Identities = []string{"/nonexistent/key"} }, "/nonexistent/key"},
 		"nobody to ask":    {func(o *Options) { o.SSH.AskPassword = true }, "nobody to ask"},

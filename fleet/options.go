@@ -66,6 +66,16 @@ const (
 	RestartAlways    Restart = wire.RestartAlways    // until it is told to end
 )
 
+// OnReboot says what is done where a host is rebooted while its payload runs, or before anybody heard how it ended. What is
+// gone without a reboot may still run, and is never started again.
+type OnReboot string
+
+// The policies.
+const (
+	RebootFail  OnReboot = "fail"  // the default: the host failed
+	RebootRerun OnReboot = "rerun" // the payload is started again from its beginning, in a new session; its output goes on
+)
+
 // HostKeys says what is done about host keys.
 type HostKeys string
 
@@ -109,6 +119,7 @@ type Options struct {
 
 	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, RetryOnce = one attempt, < 0 = for ever
 	Stay             bool          // never give up: hosts that can't be reached are tried for ever, those that were well before also when they refuse us; RetryFor does not count
+	OnReboot         OnReboot      // "" = RebootFail
 	MaxConnections   int           // hosts at work at the same time; 0 = all
 	Converge         Converge      // what ends when it has converged
 	ConvergedTimeout time.Duration // it has, when it was quiet for so long; 0 = run until the payloads end

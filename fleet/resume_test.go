@@ -76,7 +76,7 @@ func TestSavedIsWhatWasGiven(t *testing.T) {
 	r := newRig(t, says("x"))
 	r.opts.KeepState = true
 	r.opts.Hosts[0].Password = "swordfish"
-	r.opts.RetryFor, r.opts.OrphanTimeout, r.opts.MaxRuntime = -1, time.Hour, time.Minute
+	r.opts.RetryFor, r.opts.OrphanTimeout, r.opts.MaxRuntime, r.opts.OnReboot = -1, time.Hour, time.Minute, RebootRerun
 	r.opts.SSH.Identities = []string{r.opts.SSH.Identities[0]}
 	report, err := r.fleet().Run(t.Context())
 	if err != nil {
@@ -90,7 +90,7 @@ func TestSavedIsWhatWasGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Run != report.Run || got.RetryFor != -1 || got.OrphanTimeout != time.Hour || got.MaxRuntime != time.Minute || !got.SSH.Interactive ||
+	if got.Run != report.Run || got.RetryFor != -1 || got.OrphanTimeout != time.Hour || got.MaxRuntime != time.Minute || got.OnReboot != RebootRerun || !got.SSH.Interactive ||
 		len(got.Hosts) != 1 || got.Hosts[0].Name != "h1" || got.Hosts[0].Password != "" || !filepath.IsAbs(got.SSH.Identities[0]) {
 		t.Errorf("%+v", got)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/actors/converge"
 	"github.com/mgmt-remote/mgmt-remote/actors/host"
+	"github.com/mgmt-remote/mgmt-remote/actors/host/lifecycle"
 	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/control"
@@ -327,9 +328,13 @@ func (r *running) hostProps(name string) *actor.Props {
 	f.mu.Lock()
 	h := f.hosts[name]
 	f.mu.Unlock()
+	onReboot := lifecycle.RebootFails
+	if f.opts.OnReboot == RebootRerun {
+		onReboot = lifecycle.RebootReruns
+	}
 	return host.Props(host.Config{
 		Run: r.run.ID(), Host: inventoryHost(h), File: h.file(), Vars: h.Vars, Payload: f.payload, Dialer: f.dialer,
-		Gateway: r.gateway, Ledger: r.run, Output: r.outputs.of(name), Deadlines: f.opts.Deadlines,
+		Gateway: r.gateway, Ledger: r.run, Output: r.outputs.of(name), OnReboot: onReboot, Deadlines: f.opts.Deadlines,
 	})
 }
 

@@ -29,6 +29,7 @@ type spec struct {
 
 	RetryFor         time.Duration `json:"retry_for_ns"`
 	Stay             bool          `json:"stay,omitempty"`
+	OnReboot         OnReboot      `json:"on_reboot,omitempty"`
 	MaxConnections   int           `json:"max_connections"`
 	Converge         Converge      `json:"converge"`
 	ConvergedTimeout time.Duration `json:"converged_timeout_ns"`
@@ -85,8 +86,8 @@ func (f *Fleet) saveSpec(run *store.Run) error {
 func (f *Fleet) spec() (spec, error) {
 	o := f.opts
 	s := spec{
-		Version: specVersion, Payload: o.Payload, RetryFor: o.RetryFor, Stay: o.Stay, MaxConnections: o.MaxConnections, Converge: o.Converge,
-		ConvergedTimeout: o.ConvergedTimeout, MaxRuntime: o.MaxRuntime, OrphanTimeout: o.OrphanTimeout, OutputCap: o.OutputCap,
+		Version: specVersion, Payload: o.Payload, RetryFor: o.RetryFor, Stay: o.Stay, OnReboot: o.OnReboot,
+		MaxConnections: o.MaxConnections, Converge: o.Converge, ConvergedTimeout: o.ConvergedTimeout, MaxRuntime: o.MaxRuntime, OrphanTimeout: o.OrphanTimeout, OutputCap: o.OutputCap,
 		NoCache: o.NoCache, KeepState: o.KeepState, EtcdEndpoints: o.EtcdEndpoints, EtcdTLS: o.EtcdTLS != nil,
 		Deadlines: o.Deadlines, Patience: o.Patience,
 		SSH: specSSH{
@@ -157,8 +158,8 @@ func Saved(stateDir, run string) (Options, error) {
 		return Options{}, err
 	}
 	o := Options{
-		Run: run, StateDir: stateDir, Payload: s.Payload, RetryFor: s.RetryFor, Stay: s.Stay, MaxConnections: s.MaxConnections, Converge: s.Converge,
-		ConvergedTimeout: s.ConvergedTimeout, MaxRuntime: s.MaxRuntime, OrphanTimeout: s.OrphanTimeout, OutputCap: s.OutputCap,
+		Run: run, StateDir: stateDir, Payload: s.Payload, RetryFor: s.RetryFor, Stay: s.Stay, OnReboot: s.OnReboot,
+		MaxConnections: s.MaxConnections, Converge: s.Converge, ConvergedTimeout: s.ConvergedTimeout, MaxRuntime: s.MaxRuntime, OrphanTimeout: s.OrphanTimeout, OutputCap: s.OutputCap,
 		NoCache: s.NoCache, KeepState: s.KeepState, EtcdEndpoints: s.EtcdEndpoints, Deadlines: s.Deadlines, Patience: s.Patience,
 		SSH: SSH{
 			ConnectTimeout: s.SSH.ConnectTimeout, ChannelTimeout: s.SSH.ChannelTimeout, KeepaliveInterval: s.SSH.KeepaliveInterval,

@@ -83,7 +83,15 @@ type PayloadRestarted struct {
 	Exit  Exit      `json:"exit"` // of the run before
 }
 
-// HostWarned tells about something on a host that may end its session although nobody wants that.
+// PayloadRerun tells that the host was rebooted and that its payload is about to be started again, from its beginning.
+type PayloadRerun struct {
+	At    time.Time `json:"at"`
+	Host  string    `json:"host"`
+	Epoch uint64    `json:"epoch"`
+	Count int       `json:"count"` // how often that happened in this run
+}
+
+// HostWarned tells about something on a host that may end its session although nobody wants that, or about what was lost.
 type HostWarned struct {
 	At   time.Time `json:"at"`
 	Host string    `json:"host"`
@@ -182,4 +190,5 @@ func (Converged) event()            {}
 func (HostFinished) event()         {}
 func (RunFinished) event()          {}
 func (PayloadRestarted) event()     {}
+func (PayloadRerun) event()         {}
 func (HostWarned) event()           {}

@@ -12,6 +12,7 @@ type AttachPayload struct{}
 type Attached struct {
 	PayloadPID int  // on the host; 0 when the payload could not be started
 	StartedNow bool // this attach started the payload
+	Ended      bool // the payload had ended before; PayloadExited follows
 	Restarts   int  // how often it was started again by then
 	Warnings   []string
 }

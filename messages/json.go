@@ -23,6 +23,7 @@ var eventTypes = map[string]eventType{
 	"progressed":             eventOf[Progressed](),
 	"payload_started":        eventOf[PayloadStarted](),
 	"payload_restarted":      eventOf[PayloadRestarted](),
+	"payload_rerun":          eventOf[PayloadRerun](),
 	"host_warned":            eventOf[HostWarned](),
 	"definition_updated":     eventOf[DefinitionUpdated](),
 	"definition_not_updated": eventOf[DefinitionNotUpdated](),

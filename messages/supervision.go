@@ -73,6 +73,7 @@ type Begin struct {
 type Carry struct {
 	BytesSent, BytesSkipped int64  // summed up over all connections
 	Trace                   Trace  // what of ours is on the host
+	Reruns                  int    // how often the payload was started again because its host was rebooted
 	Definition              uint64 // version of the definition that is on the host; 0: none
 }
 
@@ -155,7 +156,20 @@ type Exit struct {
 	Code   int    `json:"code"`            // exit status; -1 when killed by a signal or never started
 	Signal int    `json:"signal"`          // 0: it exited
 	Error  string `json:"error,omitempty"` // why it could not be started or watched, or what ended it early
+	Cause  Cause  `json:"cause,omitempty"` // what ended it, where that was neither itself nor we
 }
+
+// Cause is what ended a payload.
+type Cause string
+
+const (
+	// CauseNone: the payload itself, or whoever asked for its end.
+	CauseNone Cause = ""
+	// CauseShutdown: its host told the shim to end: it is shut down, or the login's sessions are ended.
+	CauseShutdown Cause = "shutdown"
+	// CauseReboot: its host was rebooted.
+	CauseReboot Cause = "reboot"
+)
 
 // OK reports whether the payload ended well.
 func (e Exit) OK() bool { return e.Code == 0 && e.Signal == 0 && e.Error == "" }
@@ -173,6 +187,7 @@ type Result struct {
 	BytesSent    int64         `json:"bytes_sent"`            // payload bytes put on the wire
 	BytesSkipped int64         `json:"bytes_skipped"`         // bytes that were in the host's cache already
 	Attempts     int           `json:"attempts"`              // connections tried
+	Reruns       int           `json:"reruns,omitempty"`      // how often the payload was started again because its host was rebooted
 	LeftBehind   string        `json:"left_behind,omitempty"` // what may still be on the host, and what ends it
 }
 

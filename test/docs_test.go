@@ -78,8 +78,9 @@ func walks() []string {
 			lifecycle.DelayOver{}, lifecycle.Permitted{Kind: messages.PermitHandshake}, lifecycle.Permitted{Kind: messages.PermitUpload},
 			lifecycle.Connected{}, lifecycle.DirectoryMade{}, lifecycle.Copied{}, lifecycle.TunnelOpened{}, lifecycle.Attached{},
 			lifecycle.PayloadExited{}, lifecycle.Left{}, lifecycle.TunnelClosed{}, lifecycle.CleanedUp{}, lifecycle.Disconnected{},
-			lifecycle.Probed{Found: lifecycle.Found(dice.IntN(5)), Upload: upload},
-			lifecycle.Probed{Found: lifecycle.Found(dice.IntN(5)), Upload: upload, Exit: exit},
+			lifecycle.Attached{Ended: true}, lifecycle.PayloadExited{Exit: messages.Exit{Code: -1, Error: "rebooted", Cause: messages.CauseReboot}},
+			lifecycle.Probed{Found: lifecycle.Found(dice.IntN(7)), Upload: upload},
+			lifecycle.Probed{Found: lifecycle.Found(dice.IntN(7)), Upload: upload, Exit: exit},
 			lifecycle.Probed{Found: lifecycle.FoundNothing, Upload: upload},
 		}
 		trouble := []lifecycle.Event{
@@ -100,7 +101,10 @@ func walks() []string {
 				}
 			}
 		}
-		step(lifecycle.Begun{Wait: dice.IntN(2) == 0, Trace: messages.Trace(dice.IntN(3)), Stop: messages.StopLevel(max(0, dice.IntN(12)-8))})
+		step(lifecycle.Begun{
+			Wait: dice.IntN(2) == 0, Trace: messages.Trace(dice.IntN(3)), Stop: messages.StopLevel(max(0, dice.IntN(12)-8)),
+			Reboot: lifecycle.OnReboot(dice.IntN(2)),
+		})
 		for i := 0; i < 150 && state != lifecycle.Done; i++ {
 			if dice.IntN(50) == 0 {
 				step(trouble[dice.IntN(len(trouble))])

@@ -66,10 +66,12 @@ type Config struct {
 	Output Output
 	Shim   []string            // the shim's command on the host
 	Record store.SessionRecord // whose session it is: nonce, token, directory
+	BootID string              // of the host as it is now; "" where nobody knows
 }
 
 // Props makes the actor's props.
 func Props(cfg Config) *actor.Props {
+	cfg.Output = shifted{cfg.Output, cfg.Record.OutputStart}
 	return actor.PropsFromProducer(func() actor.Actor { return &execActor{cfg: cfg} }, actor.WithReceiverMiddleware(restart.Capture))
 }
 
@@ -120,7 +122,8 @@ func (a *execActor) Receive(ctx actor.Context) {
 	case quietSeen:
 		ctx.Request(ctx.Parent(), messages.PayloadQuiet{Quiet: m.quiet})
 	case gapSeen:
-		ctx.Request(ctx.Parent(), messages.OutputLost{From: m.from, To: m.to})
+		start := a.cfg.Record.OutputStart
+		ctx.Request(ctx.Parent(), messages.OutputLost{From: start + m.from, To: start + m.to})
 	case restartSeen:
 		ctx.Request(ctx.Parent(), m.PayloadStartedAgain)
 	case exitSeen:
@@ -150,7 +153,7 @@ func (a *execActor) attached(ctx actor.Context, m attached) {
 	})
 	ctx.Request(ctx.Parent(), messages.Attached{
 		PayloadPID: int(m.welcome.GetPayloadPid()), StartedNow: m.welcome.GetStartedNow(), Restarts: int(m.welcome.GetRestarts()),
-		Warnings: m.welcome.GetWarnings(),
+		Ended: m.welcome.GetExit() != nil, Warnings: m.welcome.GetWarnings(),
 	})
 }
 

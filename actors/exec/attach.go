@@ -32,6 +32,8 @@ type attachment struct {
 	channel *sshconn.Channel
 	conn    *wire.Conn
 	out     chan *wire.Frame
+	// rebooted: the payload had ended when we attached, and the host was rebooted since it was started.
+	rebooted bool
 }
 
 // Close ends the hold. The session does not notice more than that nobody is attached.
@@ -74,6 +76,7 @@ func (c Config) attach(ctx context.Context, verb string) any {
 		_ = a.Close()
 		return err
 	}
+	a.rebooted = welcome.GetExit() != nil && c.BootID != "" && welcome.GetBootId() != "" && welcome.GetBootId() != c.BootID
 	return attached{attachment: a, welcome: welcome}
 }
 
@@ -151,7 +154,11 @@ func (a *attachment) read(ctx context.Context, output Output, tell func(any)) er
 			}
 			tell(gapSeen{k.Gap.GetFrom(), k.Gap.GetTo()})
 		case *wire.Frame_Exit:
-			tell(exitSeen{exitOf(k.Exit)})
+			exit := exitOf(k.Exit)
+			if a.rebooted && exit.Error != "" { // else it had come to its end before
+				exit.Cause = messages.CauseReboot
+			}
+			tell(exitSeen{exit})
 		case *wire.Frame_Restarted:
 			r := k.Restarted
 			tell(restartSeen{messages.PayloadStartedAgain{Count: int(r.GetCount()), PID: int(r.GetPayloadPid()), Exit: exitOf(r.GetExit())}})
@@ -180,7 +187,11 @@ func (a *attachment) read(ctx context.Context, output Output, tell func(any)) er
 }
 
 func exitOf(e *wire.Exit) messages.Exit {
-	return messages.Exit{Code: int(e.GetCode()), Signal: int(e.GetSignal()), Error: e.GetError()}
+	exit := messages.Exit{Code: int(e.GetCode()), Signal: int(e.GetSignal()), Error: e.GetError()}
+	if e.GetShutDown() {
+		exit.Cause = messages.CauseShutdown
+	}
+	return exit
 }
 
 // grant acknowledges what is durable and allows the next window.
@@ -227,7 +238,7 @@ func (c Config) keepExit(ctx context.Context, exit messages.Exit) any {
 		return fault.Wrap(fault.Environment, opRun, err)
 	}
 	keep := func(r *store.SessionRecord) {
-		r.Exit = &store.ExitRecord{Code: exit.Code, Signal: exit.Signal, Error: exit.Error}
+		r.Exit = &store.ExitRecord{Code: exit.Code, Signal: exit.Signal, Error: exit.Error, Cause: string(exit.Cause)}
 	}
 	if err := c.record(ctx, store.PhaseFinished, keep); err != nil {
 		return err

@@ -60,6 +60,7 @@ type Config struct {
 	Gateway   tunnel.Gateway
 	Ledger    exec.Ledger
 	Output    exec.Output
+	OnReboot  lifecycle.OnReboot
 	Deadlines Deadlines // zero = DefaultDeadlines
 }
 
@@ -134,7 +135,7 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 		a.begin, a.carry, a.newest = m, m.Carry, m.Definition
 		return lifecycle.Begun{
 			Wait: m.Delay > 0, Trace: m.Carry.Trace, Stop: m.Stop, Finish: m.Finish, Newest: m.Definition.Version, There: m.Carry.Definition,
-			Stay: m.Stay,
+			Stay: m.Stay, Reboot: a.cfg.OnReboot,
 		}
 	case messages.StopHost:
 		return lifecycle.Stop{Level: m.Level}
@@ -162,6 +163,10 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 		if m.exit != nil {
 			// It may have been recorded by an instance that ended before it could tell.
 			a.tell(messages.PayloadEnded{At: time.Now(), Host: a.cfg.Host.Name, Exit: *m.exit})
+		}
+		if a.carry.Reruns != m.record.Reruns {
+			a.carry.Reruns = m.record.Reruns
+			a.send(messages.Carried{Host: a.cfg.Host.Name, Carry: a.carry})
 		}
 		return lifecycle.Probed{Found: m.found, Upload: m.plan.Upload, Exit: m.exit}
 	case messages.DirectoryMade:
@@ -194,9 +199,11 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 				a.tell(messages.HostWarned{At: time.Now(), Host: a.cfg.Host.Name, Text: text})
 			}
 		}
-		return lifecycle.Attached{}
+		return lifecycle.Attached{Ended: m.Ended}
 	case messages.PayloadExited:
-		a.tell(messages.PayloadEnded{At: time.Now(), Host: a.cfg.Host.Name, Exit: m.Exit})
+		if !a.machine.Reruns(m.Exit) {
+			a.tell(messages.PayloadEnded{At: time.Now(), Host: a.cfg.Host.Name, Exit: m.Exit})
+		}
 		return lifecycle.PayloadExited{Exit: m.Exit}
 	case messages.PayloadStartedAgain:
 		a.tell(messages.PayloadRestarted{

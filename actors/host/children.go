@@ -83,7 +83,7 @@ func (a *hostActor) props(name kid) *actor.Props {
 	default:
 		return exec.Props(exec.Config{
 			Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, Conn: a.conn, Ledger: a.cfg.Ledger, Output: a.cfg.Output,
-			Shim: a.facts.plan.Shim, Record: a.facts.record,
+			Shim: a.facts.plan.Shim, Record: a.facts.record, BootID: a.facts.facts.BootID,
 		})
 	}
 }

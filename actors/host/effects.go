@@ -29,7 +29,14 @@ func (a *hostActor) perform(ctx actor.Context, effect lifecycle.Effect) {
 	case lifecycle.CancelConnect:
 		a.cancel()
 	case lifecycle.Probe:
+		a.kids.dropAll(ctx)
 		a.work.GoWithin(a.cfg.Deadlines.Step, probeWith(a.cfg, a.conn, a.newest))
+	case lifecycle.Rerun:
+		a.tell(messages.PayloadRerun{At: time.Now(), Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, Count: a.facts.record.Reruns})
+	case lifecycle.Warn:
+		a.tell(messages.HostWarned{
+			At: time.Now(), Host: a.cfg.Host.Name, Text: "what the payload said last before the reboot is lost: " + e.Fault.Error(),
+		})
 	case lifecycle.MakeDirectory:
 		a.kids.tell(ctx, a, kidSFTP, messages.MakeDirectory{})
 	case lifecycle.Copy:

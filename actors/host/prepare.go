@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/mgmt-remote/mgmt-remote/actors/host/lifecycle"
+	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
@@ -40,13 +41,22 @@ func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messag
 	record, recorded := cfg.Ledger.Session(cfg.Host.Name)
 	p := prepared{facts: facts, record: record}
 	session := facts.Session()
-	if recorded && record.Exit != nil {
-		p.exit = &messages.Exit{Code: record.Exit.Code, Signal: record.Exit.Signal, Error: record.Exit.Error}
+	if recorded && record.Exit != nil && !interrupted(record, facts.BootID) {
+		p.exit = &messages.Exit{
+			Code: record.Exit.Code, Signal: record.Exit.Signal, Error: record.Exit.Error, Cause: messages.Cause(record.Exit.Cause),
+		}
 	}
-	p.found = compare(session.State, record, recorded)
+	p.found = compare(session.State, record, recorded, facts.BootID)
 	switch {
 	case p.found == lifecycle.FoundMissing || p.found == lifecycle.FoundForeign:
 		return p, nil
+	case p.found == lifecycle.FoundRebooted:
+		if cfg.OnReboot != lifecycle.RebootReruns {
+			return p, nil
+		}
+		if p.record, err = cfg.again(facts, record); err != nil {
+			return prepared{}, err
+		}
 	case !recorded && session.State == probe.SessionPrepared:
 		p.record = newSession(session.Base, session.Dir, facts.BootID)
 	case !recorded || p.found == lifecycle.FoundNothing:
@@ -59,31 +69,82 @@ func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messag
 	if p.found == lifecycle.FoundNothing && p.exit != nil {
 		return p, nil // done before, and nothing left: no plan is needed
 	}
-	if p.found == lifecycle.FoundSession {
+	if p.found == lifecycle.FoundSession || p.found == lifecycle.FoundRemains {
 		newest = messages.Definition{} // it goes on with what it has, whatever is wrong with a newer one
 	}
 	p.plan, err = cfg.Payload.Plan(cfg.request(p, newest))
 	return p, err
 }
 
+// again makes the record of the session that is started where a reboot ended the one before. What that one had said is in the
+// log for good, so that the new one's output follows it.
+func (cfg Config) again(facts probe.Facts, before store.SessionRecord) (store.SessionRecord, error) {
+	if err := facts.Usable(); err != nil {
+		return store.SessionRecord{}, err
+	}
+	if err := cfg.Output.Sync(); err != nil {
+		return store.SessionRecord{}, fault.Wrap(fault.Environment, "run", err)
+	}
+	record := newSession(facts.Base, probe.SessionDir(facts.Base, cfg.Run, cfg.Host.Name), facts.BootID)
+	record.Reruns, record.OutputStart = before.Reruns+1, cfg.Output.Offset()
+	return record, nil
+}
+
 // compare reads the probe's word together with the record. The shim has the last word at the attach.
-func compare(state probe.SessionState, record store.SessionRecord, recorded bool) lifecycle.Found {
+func compare(state probe.SessionState, record store.SessionRecord, recorded bool, boot string) lifecycle.Found {
+	missing := lifecycle.FoundMissing
+	if recorded && rebooted(record, boot) {
+		missing = lifecycle.FoundRebooted
+	}
 	switch state {
-	case probe.SessionLive, probe.SessionStarted:
+	case probe.SessionLive:
 		if !recorded {
 			return lifecycle.FoundForeign
 		}
 		return lifecycle.FoundSession
-	case probe.SessionPrepared:
-		if recorded && record.Phase != store.PhaseStarting {
-			// A session that was started leaves its record in the directory; this one was wiped and made anew.
-			return lifecycle.FoundMissing
+	case probe.SessionStarted:
+		switch {
+		case !recorded:
+			return lifecycle.FoundForeign
+		case missing == lifecycle.FoundRebooted:
+			return lifecycle.FoundRemains
 		}
-		return lifecycle.FoundDirectory
+		return lifecycle.FoundSession
+	case probe.SessionPrepared:
+		switch {
+		case !recorded:
+			return lifecycle.FoundDirectory
+		case interrupted(record, boot):
+			return lifecycle.FoundRebooted
+		case record.Phase == store.PhaseStarting:
+			return lifecycle.FoundDirectory
+		}
+		// A session that was started leaves its record in the directory; this one was wiped and made anew.
+		return missing
 	default:
-		if !recorded || record.Phase == store.PhaseCleaned || record.Phase == store.PhaseFinished {
+		switch {
+		case !recorded:
+			return lifecycle.FoundNothing
+		case interrupted(record, boot):
+			return lifecycle.FoundRebooted
+		case record.Phase == store.PhaseCleaned || record.Phase == store.PhaseFinished:
 			return lifecycle.FoundNothing
 		}
-		return lifecycle.FoundMissing
+		return missing
 	}
+}
+
+// rebooted reports whether the host was rebooted since the session was started. Where no boot ID can be had, nobody knows.
+func rebooted(record store.SessionRecord, boot string) bool {
+	return record.BootID != "" && boot != "" && record.BootID != boot
+}
+
+// interrupted reports whether the end on record is a reboot's, or became one's: a payload that its host told to end had not come to
+// its end if the host went down then.
+func interrupted(record store.SessionRecord, boot string) bool {
+	if record.Exit == nil {
+		return false
+	}
+	cause := messages.Cause(record.Exit.Cause)
+	return cause == messages.CauseReboot || cause == messages.CauseShutdown && rebooted(record, boot)
 }

@@ -291,6 +291,8 @@ func hostOf(event messages.Event) string {
 		return m.Host
 	case messages.PayloadRestarted:
 		return m.Host
+	case messages.PayloadRerun:
+		return m.Host
 	case messages.HostWarned:
 		return m.Host
 	case messages.PayloadEnded:

@@ -163,28 +163,6 @@ func TestKilledShimIsExamined(t *testing.T) {
 	})
 }
 
-func TestRebootIsNeverASecondStart(t *testing.T) {
-	for _, prefix := range []string{"", "/tmp"} { // /tmp is emptied by a reboot, /var/tmp is not
-		inBubble(t, one(talks), func(r *rig) {
-			r.prefix = prefix
-			r.start()
-			r.awaitState("h1", "Running")
-			time.Sleep(3500 * time.Millisecond)
-			r.sims["h1"].Reboot()
-			result := r.result()
-			if prefix == "" {
-				if result.Outcome != messages.OutcomePayloadFailed || !strings.Contains(result.Exit.Error, "rebooted") {
-					r.Errorf("result %+v\n%s", result, r.story())
-				}
-			} else if result.Outcome != messages.OutcomeFailed || result.Fault.Kind != fault.Environment || result.Remedy == "" {
-				r.Errorf("result %+v\n%s", result, r.story())
-			}
-			r.startedOnce()
-			r.nothingLeft()
-		})
-	}
-}
-
 func TestWhatTheLedgerKnows(t *testing.T) {
 	record := store.SessionRecord{Nonce: "n", Token: "t", Base: "/var/tmp/mgmt-remote-1000", Dir: "/var/tmp/mgmt-remote-1000/" + runID + "/h1", Fence: 1}
 	for _, phase := range []store.SessionPhase{store.PhaseStarting, store.PhaseStarted} {

@@ -165,7 +165,7 @@ func (s *supervisor) conclude(h *host, r messages.Result) {
 	if !h.began.IsZero() {
 		r.Took = time.Since(h.began)
 	}
-	r.BytesSent, r.BytesSkipped = h.carry.BytesSent, h.carry.BytesSkipped
+	r.BytesSent, r.BytesSkipped, r.Reruns = h.carry.BytesSent, h.carry.BytesSkipped, h.carry.Reruns
 	if r.Fault != nil {
 		r.Reason, r.Remedy = joinReasons(bare(r.Fault).Error(), r.Reason), r.Fault.Remedy
 	}

@@ -30,6 +30,10 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 			cobra.CompletionWithDesc(restartPolicies[1], "start it again unless it ended with exit status 0"),
 			cobra.CompletionWithDesc(restartPolicies[2], "start it again until it is told to end"),
 		}, cobra.ShellCompDirectiveNoFileComp),
+		"on-reboot": cobra.FixedCompletions([]cobra.Completion{
+			cobra.CompletionWithDesc(rebootPolicies[0], "the host failed"),
+			cobra.CompletionWithDesc(rebootPolicies[1], "start it again from the beginning"),
+		}, cobra.ShellCompDirectiveNoFileComp),
 		"log-format":     cobra.FixedCompletions([]cobra.Completion{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"retry-for":      cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
 		"orphan-timeout": cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),

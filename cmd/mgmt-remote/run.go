@@ -28,6 +28,8 @@ const (
 
 var restartPolicies = []string{string(fleet.RestartNever), string(fleet.RestartOnFailure), string(fleet.RestartAlways)}
 
+var rebootPolicies = []string{string(fleet.RebootFail), string(fleet.RebootRerun)}
+
 var hostKeyPolicies = []string{string(fleet.HostKeysStrict), string(fleet.HostKeysAcceptNew), string(fleet.HostKeysInsecure)}
 
 var convergences = []string{string(fleet.ConvergeGroup), string(fleet.ConvergeHost)}
@@ -45,7 +47,8 @@ type runFlags struct {
 	noop     bool
 	noWatch  bool
 
-	restart string
+	restart  string
+	onReboot string
 
 	identities  []string
 	hostKeys    string
@@ -131,6 +134,7 @@ another initiator, 130 interrupted.`,
   mgmt-remote run -H root@192.0.2.7 -H db2:2222 --converged-timeout 5s site.yaml
   mgmt-remote run -H h1 -H h2 --var port=80 --var h2:port=8080 web.yaml.tmpl
   mgmt-remote run -H h1 -H h2 -- uname -a
+  mgmt-remote run -H h1 --on-reboot rerun --retry-for 10m -- ./next-step
   mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'
   mgmt-remote run -H h1 -H h2 --payload mgmt --binary ./mgmt site.mcl`,
 		ValidArgsFunction: completeTemplates,
@@ -158,6 +162,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.StringArrayVar(&f.env, "env", nil, "set `KEY=VALUE` in the payload's environment (repeatable)")
 		p.StringVar(&f.endpoint, "endpoint", endpointUnix, "`KIND` of the payload's etcd endpoint: unix (a socket) or tcp (127.0.0.1, for its own user only)")
 		p.StringVar(&f.restart, "restart", string(fleet.RestartNever), "`POLICY` for payloads that end: never, on-failure or always; the host starts them again, 1 to 60 seconds later")
+		p.StringVar(&f.onReboot, "on-reboot", string(fleet.RebootFail), "`POLICY` for payloads whose host is rebooted: fail (the host failed), or rerun (started again from the beginning; give --retry-for the time that a boot takes)")
 		p.BoolVar(&f.noop, "noop", false, "change nothing on the hosts, say what would be changed")
 		p.StringArrayVar(&f.vars, "var", nil, "set `[HOST:]KEY=VALUE` for templates, {{.Vars.KEY}} (repeatable)")
 		p.BoolVar(&f.noWatch, "no-watch", false, "do not follow changes of the definition files while the payloads run")
@@ -282,7 +287,7 @@ func (f *runFlags) options() (fleet.Options, error) {
 	return fleet.Options{
 		SSH:      ssh,
 		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, NoWatch: f.noWatch, TCP: f.endpoint == endpointTCP, Restart: fleet.Restart(f.restart)},
-		RetryFor: retryFor, MaxConnections: f.maxConnections, Converge: fleet.Converge(f.converge),
+		RetryFor: retryFor, OnReboot: fleet.OnReboot(f.onReboot), MaxConnections: f.maxConnections, Converge: fleet.Converge(f.converge),
 		ConvergedTimeout: time.Duration(f.convergedTimeout), MaxRuntime: time.Duration(f.maxRuntime),
 		OrphanTimeout: time.Duration(f.orphanTimeout), NoCache: f.noCache, KeepState: f.keepState,
 		EtcdEndpoints: f.etcdEndpoints, EtcdTLS: tlsConfig, Logger: logger,
@@ -299,6 +304,9 @@ func (f *runFlags) check() error {
 	}
 	if f.restart != "" && !slices.Contains(restartPolicies, f.restart) {
 		return fmt.Errorf("--restart %q: use never, on-failure or always", f.restart)
+	}
+	if f.onReboot != "" && !slices.Contains(rebootPolicies, f.onReboot) {
+		return fmt.Errorf("--on-reboot %q: use fail or rerun", f.onReboot)
 	}
 	if !slices.Contains(hostKeyPolicies, f.hostKeys) {
 		return fmt.Errorf("--host-key %q: use strict, accept-new or insecure", f.hostKeys)

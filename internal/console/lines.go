@@ -116,6 +116,9 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		l.endHost(b, e.Host)
 		what := l.paint.text(yellow, fmt.Sprintf("payload restarted (%d)", e.Count))
 		l.line(b, e.Host, "%s after %s, pid %d", what, exitText(e.Exit), e.PID)
+	case messages.PayloadRerun:
+		l.endHost(b, e.Host)
+		l.line(b, e.Host, "%s, payload is started again (%d)", l.paint.text(yellow, "host was rebooted"), e.Count)
 	case messages.HostWarned:
 		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, "warning"), visible(e.Text))
 	case messages.PayloadEnded:

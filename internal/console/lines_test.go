@@ -47,6 +47,8 @@ func TestARunInLines(t *testing.T) {
 		messages.HostTroubled{Host: "db", Attempt: 2, Kind: fault.Lost, Reason: "reset\nby peer", Retry: true, RetryIn: 2 * time.Second},
 		messages.HostTroubled{Host: "db", Attempt: 3, Kind: fault.Denied, Reason: "no key accepted"},
 		messages.HostWarned{Host: "db", Text: "a logout may\nkill it"},
+		out("db", "before the end"),
+		messages.PayloadRerun{Host: "db", Count: 2},
 		messages.PayloadStarted{Host: "db", PID: 4711, Reattached: true},
 		messages.DefinitionUpdated{Host: "db", Version: 2},
 		messages.DefinitionNotUpdated{Host: "db", Version: 3, Reason: "copy: no space\nleft", Remedy: "free some"},
@@ -67,6 +69,8 @@ web-10  step 2 make directory done   12ms
 db      attempt 2 failed: reset\nby peer; again in 2.0s
 db      attempt 3 failed: no key accepted; given up
 db      warning: a logout may\nkill it
+db     | before the end
+db      host was rebooted, payload is started again (2)
 db      payload still runs, pid 4711
 db      definition 2 is on the host
 db      definition 3 is not on the host: copy: no space\nleft

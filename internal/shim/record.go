@@ -109,12 +109,13 @@ type exitRecord struct {
 	UserUS    int64  `json:"user_us"`
 	SystemUS  int64  `json:"system_us"`
 	MaxRSSKiB int64  `json:"max_rss_kib"`
+	ShutDown  bool   `json:"shut_down,omitempty"`
 }
 
 func saveExit(dir string, e *wire.Exit) error {
 	return writeDurably(filepath.Join(dir, exitFile), exitRecord{
 		Code: e.Code, Signal: e.Signal, Error: e.Error, OutputEnd: e.OutputEnd,
-		UserUS: e.UserUs, SystemUS: e.SystemUs, MaxRSSKiB: e.MaxRssKib,
+		UserUS: e.UserUs, SystemUS: e.SystemUs, MaxRSSKiB: e.MaxRssKib, ShutDown: e.ShutDown,
 	})
 }
 
@@ -133,7 +134,7 @@ func loadExit(dir string) (*wire.Exit, error) {
 	}
 	return &wire.Exit{
 		Code: e.Code, Signal: e.Signal, Error: e.Error, OutputEnd: e.OutputEnd,
-		UserUs: e.UserUS, SystemUs: e.SystemUS, MaxRssKib: e.MaxRSSKiB,
+		UserUs: e.UserUS, SystemUs: e.SystemUS, MaxRssKib: e.MaxRSSKiB, ShutDown: e.ShutDown,
 	}, nil
 }
 

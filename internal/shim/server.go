@@ -101,7 +101,7 @@ const errorTerminated = "the host was shut down, or its login sessions were ende
 func (s *server) setExit(e *wire.Exit) {
 	s.mu.Lock()
 	if s.terminated && e.Error == "" {
-		e.Error = errorTerminated
+		e.Error, e.ShutDown = errorTerminated, true
 	}
 	s.mu.Unlock()
 	if err := saveExit(s.dir, e); err != nil {

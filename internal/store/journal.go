@@ -37,6 +37,7 @@ type ExitRecord struct {
 	Code   int    `json:"code"`             // exit status; -1 where Signal or Error is set
 	Signal int    `json:"signal,omitempty"` // number of the signal that ended it
 	Error  string `json:"error,omitempty"`  // why it could not be started, or why nobody knows how it ended
+	Cause  string `json:"cause,omitempty"`  // what ended it, where that was neither itself nor an initiator: messages.Cause
 }
 
 // SessionRecord is what the initiator must know about a session after a crash of its own.
@@ -50,6 +51,11 @@ type SessionRecord struct {
 	Fence  uint64       `json:"fence"`             // fencing token of the initiator that made the record
 	Epoch  uint64       `json:"epoch"`             // number of the connection, only grows
 	Exit   *ExitRecord  `json:"exit,omitempty"`    // set from PhaseFinished on
+
+	// Reruns counts the sessions of this host that a reboot ended, and OutputStart is where the output of this one begins
+	// in the host's log: the shim counts from 0.
+	Reruns      int    `json:"reruns,omitempty"`
+	OutputStart uint64 `json:"output_start,omitempty"`
 }
 
 // line is one line of the journal: a host's session, or its result, as it is from here on.

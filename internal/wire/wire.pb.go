@@ -1240,6 +1240,7 @@ type Exit struct {
 	UserUs        int64                  `protobuf:"varint,5,opt,name=user_us,json=userUs,proto3" json:"user_us,omitempty"`
 	SystemUs      int64                  `protobuf:"varint,6,opt,name=system_us,json=systemUs,proto3" json:"system_us,omitempty"`
 	MaxRssKib     int64                  `protobuf:"varint,7,opt,name=max_rss_kib,json=maxRssKib,proto3" json:"max_rss_kib,omitempty"`
+	ShutDown      bool                   `protobuf:"varint,8,opt,name=shut_down,json=shutDown,proto3" json:"shut_down,omitempty"` // the shim was told by its host (SIGTERM), not by an initiator, to end the payload
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1321,6 +1322,13 @@ func (x *Exit) GetMaxRssKib() int64 {
 		return x.MaxRssKib
 	}
 	return 0
+}
+
+func (x *Exit) GetShutDown() bool {
+	if x != nil {
+		return x.ShutDown
+	}
+	return false
 }
 
 type CleanedUp struct {
@@ -1523,7 +1531,7 @@ const file_internal_wire_wire_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\"\x1d\n" +
 	"\x05Quiet\x12\x14\n" +
-	"\x05quiet\x18\x01 \x01(\bR\x05quiet\"\xbd\x01\n" +
+	"\x05quiet\x18\x01 \x01(\bR\x05quiet\"\xda\x01\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x14\n" +
@@ -1532,7 +1540,8 @@ const file_internal_wire_wire_proto_rawDesc = "" +
 	"output_end\x18\x04 \x01(\x04R\toutputEnd\x12\x17\n" +
 	"\auser_us\x18\x05 \x01(\x03R\x06userUs\x12\x1b\n" +
 	"\tsystem_us\x18\x06 \x01(\x03R\bsystemUs\x12\x1e\n" +
-	"\vmax_rss_kib\x18\a \x01(\x03R\tmaxRssKib\"!\n" +
+	"\vmax_rss_kib\x18\a \x01(\x03R\tmaxRssKib\x12\x1b\n" +
+	"\tshut_down\x18\b \x01(\bR\bshutDown\"!\n" +
 	"\tCleanedUp\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\"m\n" +
 	"\tRestarted\x12\x14\n" +

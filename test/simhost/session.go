@@ -123,11 +123,11 @@ func (h *Host) open(dir string, mayStart bool) (s *session, now bool, refused *w
 		s := h.newSession(dir, spec) // post mortem: the log that is left and an exit record
 		if old != nil && old.spec.Nonce == spec.Nonce {
 			s.output, s.start, s.end, s.pid, s.exit, s.started = old.output, old.start, old.end, old.pid, old.exit, old.started
-			s.fence = max(s.fence, old.fence)
+			s.fence, s.bootID = max(s.fence, old.fence), old.bootID
 		}
 		if s.exit == nil {
 			s.exit = &wire.Exit{Code: -1, Error: "the shim was killed", OutputEnd: s.end}
-			if old == nil || old.bootID != h.bootID {
+			if s.bootID != h.bootID {
 				s.exit.Error = "the host was rebooted while the payload ran"
 			}
 		}

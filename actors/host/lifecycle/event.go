@@ -19,6 +19,7 @@ type (
 		Newest uint64
 		There  uint64
 		Stay   bool // a live session is not ended because of its host's troubles
+		Reboot OnReboot
 	}
 	// DelayOver ends Waiting: its time has come, or somebody asked to retry now.
 	DelayOver struct{}
@@ -39,8 +40,8 @@ type (
 	Copied struct{}
 	// TunnelOpened ends step 4.
 	TunnelOpened struct{}
-	// Attached tells that we hold the session.
-	Attached struct{}
+	// Attached tells that we hold the session. Ended: its payload has ended before, and PayloadExited follows.
+	Attached struct{ Ended bool }
 	// PayloadExited tells that the payload ended and that all it left us is durable here.
 	PayloadExited struct{ Exit messages.Exit }
 	// DefinitionChanged tells of a newer definition.
@@ -106,8 +107,11 @@ type (
 	// Connect dials; CancelConnect gives up a dial in flight.
 	Connect       struct{}
 	CancelConnect struct{}
-	// Probe asks the host what is there.
+	// Probe asks the host what is there. What children there are from before are of no use any more.
 	Probe struct{}
+	// Rerun tells that the payload is about to be started again because its host was rebooted. Warn tells what was lost.
+	Rerun struct{}
+	Warn  struct{ Fault *fault.Fault }
 	// MakeDirectory, Copy and RemoveSession are for the sftp actor. RemoveSession ends a copy in flight.
 	MakeDirectory struct{}
 	Copy          struct{}
@@ -141,6 +145,8 @@ func (ReturnPermit) effect()      {}
 func (Connect) effect()           {}
 func (CancelConnect) effect()     {}
 func (Probe) effect()             {}
+func (Rerun) effect()             {}
+func (Warn) effect()              {}
 func (MakeDirectory) effect()     {}
 func (Copy) effect()              {}
 func (RemoveSession) effect()     {}

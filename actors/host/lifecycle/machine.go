@@ -15,7 +15,9 @@ type Machine struct {
 	stop   messages.StopLevel
 	finish messages.FinishReason
 	stay   bool // see Begun
+	reboot OnReboot
 
+	ended   endedBy
 	tunnel  tunnelState
 	defs    definitions
 	upload  bool           // step 3 has more to send than small files
@@ -32,6 +34,15 @@ type tunnelState uint8
 const (
 	tunnelNone tunnelState = iota
 	tunnelRequested
+)
+
+// endedBy is whose work the end of the session is that is on the host.
+type endedBy uint8
+
+const (
+	endedByPayload endedBy = iota // or by us, or it has not ended
+	endedByReboot                 // the probe says so: what the payload had said is still to be had
+	endedForRerun                 // that is done, or is not to be had: once nothing is left, the payload is started again
 )
 
 // State returns the present one.
@@ -89,8 +100,7 @@ func (m *Machine) stepProgress(event Event) {
 	case Connected:
 		if m.state == Connecting {
 			m.do(ReturnPermit{messages.PermitHandshake})
-			m.defs.planned = m.defs.newest
-			m.enter(Probing, Probe{})
+			m.becomeProbing()
 		}
 	case Probed:
 		if m.state == Probing {
@@ -109,7 +119,7 @@ func (m *Machine) stepProgress(event Event) {
 	case TunnelOpened:
 		m.tunnelOpened()
 	case Attached:
-		m.attached()
+		m.attached(e)
 	case PayloadExited:
 		m.exited(e.Exit)
 	case DefinitionChanged, DefinitionCopied, DefinitionNotCopied:
@@ -126,6 +136,10 @@ func (m *Machine) stepProgress(event Event) {
 	case CleanedUp:
 		if m.state == CleaningUp {
 			m.trace, m.left = messages.TraceNone, nil
+			if m.rerunning() {
+				m.becomeProbing()
+				return
+			}
 			m.becomeDisconnecting()
 		}
 	case Disconnected:
@@ -137,7 +151,7 @@ func (m *Machine) stepProgress(event Event) {
 
 // begin takes what the supervisor knows from earlier instances. A stop that overtook it counts, too.
 func (m *Machine) begin(e Begun) {
-	m.trace, m.finish, m.stay = e.Trace, e.Finish, e.Stay
+	m.trace, m.finish, m.stay, m.reboot = e.Trace, e.Finish, e.Stay, e.Reboot
 	m.defs = definitions{newest: max(m.defs.newest, e.Newest), there: e.There}
 	m.stop = max(m.stop, e.Stop)
 	switch {
@@ -160,9 +174,14 @@ func (m *Machine) becomeAdmitting() {
 	m.enter(Admitting, AskPermit{messages.PermitHandshake})
 }
 
+func (m *Machine) becomeProbing() {
+	m.defs.planned = m.defs.newest
+	m.enter(Probing, Probe{})
+}
+
 // route decides after the probe which way to go.
 func (m *Machine) route(e Probed) {
-	m.upload = e.Upload
+	m.upload, m.ended = e.Upload, endedByPayload
 	if e.Exit != nil {
 		// It was recorded before the connection was lost. Where a stop had been asked for, that is what ended it.
 		m.exit, m.asked = e.Exit, m.Stopping() && !e.Exit.OK()
@@ -189,10 +208,15 @@ func (m *Machine) route(e Probed) {
 	case FoundMissing:
 		m.trace = messages.TraceNone
 		if !m.Stopping() && m.exit == nil {
-			m.fault = fault.New(fault.Environment, "run", "the session that was started on this host is gone").
-				WithRemedy("the host was rebooted, its temporary files were cleaned, or nobody was attached for the orphan timeout; run again if the payload may run twice")
+			m.fault = fault.New(fault.Environment, "run", "the session that was started on this host is gone, and nothing says that the host was rebooted").
+				WithRemedy("its temporary files were cleaned, or nobody was attached for the orphan timeout; see whether the payload still runs there before you run it again")
 		}
 		m.becomeDisconnecting()
+	case FoundRemains:
+		m.trace, m.ended = messages.TraceSession, endedByReboot
+		m.enter(Attaching, Attach{})
+	case FoundRebooted:
+		m.rebooted()
 	case FoundForeign:
 		m.trace = messages.TraceNone
 		m.fault = fault.New(fault.Environment, "run", "a session of this run is on the host, but this initiator has no record of it").
@@ -200,6 +224,37 @@ func (m *Machine) route(e Probed) {
 		m.becomeDisconnecting()
 	}
 }
+
+// rebooted is about a host on which nothing is left of the session.
+func (m *Machine) rebooted() {
+	m.trace = messages.TraceNone
+	switch {
+	case m.Stopping() || m.exit != nil:
+		m.becomeDisconnecting()
+	case m.reboot == RebootReruns:
+		m.trace = messages.TraceDirectory
+		m.do(Rerun{})
+		m.enter(MakingDirectory, MakeDirectory{})
+	default:
+		m.fault = rebootFault()
+		m.becomeDisconnecting()
+	}
+}
+
+func rebootFault() *fault.Fault {
+	return fault.New(fault.Environment, "run", "the host was rebooted while the payload ran").
+		WithRemedy("run it again if it may run twice; with --on-reboot=rerun that is done at once")
+}
+
+// Reruns reports whether a payload that ended so is to be started again, so that its end is no news.
+func (m *Machine) Reruns(exit messages.Exit) bool {
+	if m.reboot != RebootReruns || m.Stopping() || m.exit != nil {
+		return false
+	}
+	return exit.Cause == messages.CauseReboot || exit.Cause == messages.CauseShutdown
+}
+
+func (m *Machine) rerunning() bool { return m.ended == endedForRerun && !m.Stopping() }
 
 func (m *Machine) becomeCopying() {
 	if m.upload {
@@ -235,11 +290,14 @@ func (m *Machine) tunnelOpened() {
 
 // attached goes on with the session. In the later states a restarted exec actor has claimed it once more and is told
 // again what its predecessor knew.
-func (m *Machine) attached() {
+func (m *Machine) attached(e Attached) {
 	switch m.state {
 	case Starting, Attaching:
+		if m.ended == endedByReboot && !e.Ended {
+			m.ended = endedByPayload // the boot ID was wrong: it is alive
+		}
 		switch {
-		case m.Stopping():
+		case m.Stopping(), m.ended == endedByReboot:
 			m.becomeFinishing()
 		case m.state == Starting:
 			m.becomeRunning()
@@ -264,24 +322,41 @@ func (m *Machine) becomeRunning() {
 // short then.
 func (m *Machine) exited(exit messages.Exit) {
 	switch m.state {
-	case Rejoining, Running:
-		m.exit = &exit
-		m.enter(Finishing)
-		m.becomeClosingTunnel()
-	case Finishing:
-		if m.exit == nil {
-			m.exit, m.asked = &exit, true
-		}
-		m.becomeClosingTunnel()
+	case Rejoining, Running, Finishing:
+	default:
+		return
 	}
+	switch {
+	case !m.Reruns(exit):
+		if m.exit == nil {
+			m.exit, m.asked = &exit, m.Stopping()
+		}
+		if exit.Cause == messages.CauseReboot && !m.Stopping() && m.fault == nil {
+			m.fault = rebootFault()
+		}
+	case exit.Cause == messages.CauseReboot:
+		m.ended = endedForRerun
+	default:
+		// What follows is a reboot, or not: a later connection tells. Where it finds the same boot, the end that is on record
+		// by then is the payload's.
+		m.do(Fail{fault.New(fault.Busy, "run", "the host ended the session: it may be about to reboot")})
+		return
+	}
+	if m.state != Finishing {
+		m.enter(Finishing)
+	}
+	m.becomeClosingTunnel()
 }
 
 func (m *Machine) becomeFinishing() {
-	if m.stop >= messages.StopLeave {
+	switch {
+	case m.stop >= messages.StopLeave:
 		m.enter(Finishing, Leave{})
-		return
+	case m.Stopping():
+		m.enter(Finishing, FinishPayload{m.stop})
+	default:
+		m.enter(Finishing) // it has ended, we only hear what it said
 	}
-	m.enter(Finishing, FinishPayload{m.stop})
 }
 
 func (m *Machine) becomeClosingTunnel() {
@@ -398,10 +473,19 @@ func (m *Machine) tearDown(f *fault.Fault) {
 		return
 	case CleaningUp:
 		m.left = f
+		if m.rerunning() {
+			m.fault = f // what is left is in the way
+		}
 		m.becomeDisconnecting()
 		return
 	case Disconnecting:
 		m.becomeDone()
+		return
+	}
+	if m.state == Attaching && m.ended == endedByReboot && m.Reruns(messages.Exit{Cause: messages.CauseReboot}) && f.Kind == fault.Environment {
+		m.ended, m.trace = endedForRerun, messages.TraceDirectory
+		m.do(Warn{f})
+		m.becomeCleaningUp()
 		return
 	}
 	if m.mayStay(f) {

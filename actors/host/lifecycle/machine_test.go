@@ -35,6 +35,8 @@ var events = map[string]Event{
 	"Session":       Probed{Found: FoundSession},
 	"Missing":       Probed{Found: FoundMissing},
 	"Foreign":       Probed{Found: FoundForeign},
+	"Remains":       Probed{Found: FoundRemains},
+	"Rebooted":      Probed{Found: FoundRebooted},
 	"Done before":   Probed{Found: FoundNothing, Exit: &good},
 	"DirectoryMade": DirectoryMade{},
 	"Copied":        Copied{},
@@ -173,7 +175,7 @@ var table = map[State]map[string]cell{
 	}, stops(cell{Done, "CancelConnect, ReturnPermit 1, Conclude"}), unconnected(Connecting)),
 	Probing: with(map[string]cell{
 		"Nothing": {MakingDirectory, "MakeDirectory"}, "Directory": {MakingDirectory, "MakeDirectory"}, "Session": {Attaching, "Attach"},
-		"Missing": {Disconnecting, "Disconnect"}, "Foreign": {Disconnecting, "Disconnect"}, "Done before": {Disconnecting, "Disconnect"},
+		"Missing": {Disconnecting, "Disconnect"}, "Foreign": {Disconnecting, "Disconnect"}, "Remains": {Attaching, "Attach"}, "Rebooted": {Disconnecting, "Disconnect"}, "Done before": {Disconnecting, "Disconnect"},
 		"Stop.Leave": {Disconnecting, "Disconnect"},
 	}, failing(Probing), tornDown(cell{Disconnecting, "Disconnect"})),
 	MakingDirectory: with(map[string]cell{
@@ -279,7 +281,7 @@ func (w *world) step(e Event) []Effect {
 		}
 	case Probed:
 		if w.m.State() == Probing {
-			w.found = w.found || e.Found == FoundSession || e.Found == FoundMissing || e.Found == FoundForeign || e.Exit != nil
+			w.found = w.found || e.Found != FoundNothing && e.Found != FoundDirectory || e.Exit != nil
 		}
 	}
 	before := w.m.State()

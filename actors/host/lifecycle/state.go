@@ -65,8 +65,24 @@ const (
 	FoundDirectory
 	// FoundSession: a session was started there; alive or dead, attaching tells.
 	FoundSession
-	// FoundMissing: we had started a session and there is none: rebooted, cleaned, or an orphan that ended.
+	// FoundMissing: we had started a session and there is none, and nothing says that the host was rebooted: it was cleaned, or an
+	// orphan that ended.
 	FoundMissing
+	// FoundRemains: a session that we had started is there, and the host was rebooted since; what the payload had said by then
+	// can still be had.
+	FoundRemains
+	// FoundRebooted: we had started a session, and nothing is left of it since the host was rebooted.
+	FoundRebooted
 	// FoundForeign: a session of this run that we have no record and so no token of.
 	FoundForeign
+)
+
+// OnReboot is what is done where the reboot of its host ended a payload.
+type OnReboot uint8
+
+const (
+	// RebootFails: the host failed.
+	RebootFails OnReboot = iota
+	// RebootReruns: the payload is started again, from its beginning.
+	RebootReruns
 )
