@@ -17,6 +17,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -238,6 +239,11 @@ func (f *Fleet) register(h Host) (string, error) {
 	if h.Port < 1 || h.Port > 65535 {
 		return "", fmt.Errorf("host %s: port %d is not between 1 and 65535", h.Name, h.Port)
 	}
+	if h.Jump = cmp.Or(h.Jump, f.opts.SSH.Jump); h.Jump != "" {
+		if _, err := inventory.ParseJump(h.Jump); err != nil {
+			return "", fmt.Errorf("host %s: %w", h.Name, err)
+		}
+	}
 	if h.Prefix != "" {
 		if err := probe.ValidPath(h.Prefix); err != nil {
 			return "", fmt.Errorf("host %s: prefix %w", h.Name, err)
@@ -269,10 +275,13 @@ func (f *Fleet) register(h Host) (string, error) {
 	return h.Name, nil
 }
 
+// inventoryHost is for hosts that are registered.
 func inventoryHost(h Host) inventory.Host {
-	return inventory.Host{
+	to := inventory.Host{
 		Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: h.Prefix,
 	}
+	hops, _ := inventory.ParseJump(h.Jump) // register has looked at it
+	return to.Through(hops)
 }
 
 // Unlock asks for everything that would be asked for when the first host wants it: the password for all hosts, and the passphrases of
@@ -285,6 +294,9 @@ func (f *Fleet) Close() error {
 	var errs []error
 	if f.payload != nil {
 		errs = append(errs, f.payload.Close())
+	}
+	if f.dialer != nil {
+		errs = append(errs, f.dialer.Close())
 	}
 	if f.auth != nil {
 		errs = append(errs, f.auth.Close())

@@ -25,6 +25,7 @@ type Host struct {
 	Port     int
 	User     string
 	Password Secret // only where there is no other way; it is never shown or stored
+	Jump     string // jump hosts in front of this one, as SSH.Jump has them; "" = those of SSH, "none" = none
 	Prefix   string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
 
 	Definition []byte            // of the graph payload. Nobody may change the bytes any more; see Fleet.Update
@@ -92,6 +93,10 @@ type SSH struct {
 	ChannelTimeout    time.Duration
 	KeepaliveInterval time.Duration
 	KeepaliveCount    int
+
+	// Jump are the jump hosts that are passed to hosts, in order, as in OpenSSH's ProxyJump: [user@]host[:port],… Each is connected once for all
+	// hosts behind it, with its own host key and the same keys and passwords.
+	Jump string
 
 	HostKeys   HostKeys
 	KnownHosts []string // files; nil = ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts

@@ -21,6 +21,7 @@ import (
 func TestContinue(t *testing.T) {
 	r := newRig(t, says("first\n"), simhost.Payload{})
 	r.opts.Patience.Finish, r.opts.Patience.Now, r.opts.Patience.Leave = time.Second, time.Second, 100*time.Millisecond
+	r.opts.SSH.Jump = "none"
 	first := r.fleet()
 	var thaw func()
 	go func() {
@@ -45,6 +46,9 @@ func TestContinue(t *testing.T) {
 	opts, err := Saved(r.opts.StateDir, report.Run)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if opts.SSH.Jump != "none" || opts.Hosts[0].Jump != "none" {
+		t.Errorf("the way to the hosts was forgotten: %q, %q", opts.SSH.Jump, opts.Hosts[0].Jump)
 	}
 	opts.SSH.NetDial, opts.Observe = r.opts.SSH.NetDial, r.observe
 	opts.Patience = Options{}.Patience // as long as it takes

@@ -51,6 +51,7 @@ type specHost struct {
 	Port       int               `json:"port"`
 	User       string            `json:"user,omitempty"`
 	Password   bool              `json:"password,omitempty"` // there was one
+	Jump       string            `json:"jump,omitempty"`
 	Prefix     string            `json:"prefix,omitempty"`
 	Definition int               `json:"definition"` // index, -1 = none
 	File       string            `json:"file,omitempty"`
@@ -62,6 +63,7 @@ type specSSH struct {
 	ChannelTimeout    time.Duration `json:"channel_timeout_ns"`
 	KeepaliveInterval time.Duration `json:"keepalive_interval_ns"`
 	KeepaliveCount    int           `json:"keepalive_count"`
+	Jump              string        `json:"jump,omitempty"`
 	HostKeys          HostKeys      `json:"host_keys"`
 	KnownHosts        []string      `json:"known_hosts,omitempty"`
 	Identities        []string      `json:"identities,omitempty"`
@@ -92,7 +94,7 @@ func (f *Fleet) spec() (spec, error) {
 		Deadlines: o.Deadlines, Patience: o.Patience,
 		SSH: specSSH{
 			ConnectTimeout: o.SSH.ConnectTimeout, ChannelTimeout: o.SSH.ChannelTimeout, KeepaliveInterval: o.SSH.KeepaliveInterval,
-			KeepaliveCount: o.SSH.KeepaliveCount, HostKeys: o.SSH.HostKeys, KnownHosts: slices.Clone(o.SSH.KnownHosts),
+			KeepaliveCount: o.SSH.KeepaliveCount, Jump: o.SSH.Jump, HostKeys: o.SSH.HostKeys, KnownHosts: slices.Clone(o.SSH.KnownHosts),
 			Identities: slices.Clone(o.SSH.Identities), AgentSocket: o.SSH.AgentSocket, AskPassword: o.SSH.AskPassword,
 			Interactive: o.SSH.Interactive,
 		},
@@ -118,7 +120,7 @@ func (f *Fleet) spec() (spec, error) {
 	known := map[string]int{}
 	for _, h := range f.hosts {
 		sh := specHost{
-			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Prefix: h.Prefix,
+			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Jump: h.Jump, Prefix: h.Prefix,
 			Definition: -1, File: h.File, Vars: h.Vars,
 		}
 		if d := f.given[h.Name]; d.Version > 0 {
@@ -163,12 +165,12 @@ func Saved(stateDir, run string) (Options, error) {
 		NoCache: s.NoCache, KeepState: s.KeepState, EtcdEndpoints: s.EtcdEndpoints, Deadlines: s.Deadlines, Patience: s.Patience,
 		SSH: SSH{
 			ConnectTimeout: s.SSH.ConnectTimeout, ChannelTimeout: s.SSH.ChannelTimeout, KeepaliveInterval: s.SSH.KeepaliveInterval,
-			KeepaliveCount: s.SSH.KeepaliveCount, HostKeys: s.SSH.HostKeys, KnownHosts: s.SSH.KnownHosts, Identities: s.SSH.Identities,
+			KeepaliveCount: s.SSH.KeepaliveCount, Jump: s.SSH.Jump, HostKeys: s.SSH.HostKeys, KnownHosts: s.SSH.KnownHosts, Identities: s.SSH.Identities,
 			AgentSocket: s.SSH.AgentSocket, AskPassword: s.SSH.AskPassword, Interactive: s.SSH.Interactive,
 		},
 	}
 	for _, h := range s.Hosts {
-		to := Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Prefix: h.Prefix, File: h.File, Vars: h.Vars}
+		to := Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Jump: h.Jump, Prefix: h.Prefix, File: h.File, Vars: h.Vars}
 		if h.Definition >= 0 {
 			if h.Definition >= len(s.Definitions) {
 				return Options{}, damaged(peek, errors.New("a definition is missing"))

@@ -133,6 +133,8 @@ type AskPermit struct {
 	Host  string
 	Epoch uint64
 	Kind  PermitKind
+
+	Through string // the way to the host's jump host, whose permits are bounded for themselves; "" = none
 }
 
 // PermitGranted gives a permit to the host actor that asked in this epoch. A host that is stopped or restarted

@@ -21,7 +21,7 @@ func (a *hostActor) perform(ctx actor.Context, effect lifecycle.Effect) {
 	case lifecycle.Wait:
 		a.work.After(a.begin.Delay, delayOver{})
 	case lifecycle.AskPermit:
-		a.send(messages.AskPermit{Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, Kind: e.Kind})
+		a.send(messages.AskPermit{Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, Kind: e.Kind, Through: a.cfg.Host.Route()})
 	case lifecycle.ReturnPermit:
 		a.send(messages.ReturnPermit{Host: a.cfg.Host.Name, Kind: e.Kind})
 	case lifecycle.Connect:

@@ -42,6 +42,7 @@ type Config struct {
 	Policy         restart.Policy
 	MaxConnections int           // hosts at work at the same time; 0 = all
 	MaxHandshakes  int           // key exchanges in flight; 0 = DefaultHandshakes
+	MaxJumping     int           // of these through one jump host; 0 = DefaultJumping
 	MaxUploads     int           // uploads in flight; 0 = DefaultUploads
 	MaxRuntime     time.Duration // of the whole run; 0 = unbounded
 	Patience       Patience      // zero = DefaultPatience
@@ -52,6 +53,7 @@ type Config struct {
 // that a fleet that comes back at once is taken in an orderly way.
 const (
 	DefaultHandshakes = 64
+	DefaultJumping    = 8
 	DefaultUploads    = 16
 )
 
@@ -62,6 +64,9 @@ func Props(cfg Config) *actor.Props {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxJumping <= 0 {
+		cfg.MaxJumping = DefaultJumping
 	}
 	if cfg.MaxHandshakes <= 0 {
 		cfg.MaxHandshakes = DefaultHandshakes
@@ -139,7 +144,8 @@ func newSupervisor(cfg Config) *supervisor {
 	return &supervisor{
 		cfg: cfg, hosts: map[string]*host{}, byPID: map[string]*host{}, bugs: restart.NewTracker(restart.Default(0), rand.Float64),
 		permits: map[messages.PermitKind]*pool{
-			messages.PermitHandshake: newPool(cfg.MaxHandshakes), messages.PermitUpload: newPool(cfg.MaxUploads),
+			messages.PermitHandshake: newPool(cfg.MaxHandshakes, cfg.MaxJumping),
+			messages.PermitUpload:    newPool(cfg.MaxUploads, cfg.MaxUploads),
 		},
 	}
 }

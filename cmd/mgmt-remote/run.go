@@ -54,6 +54,7 @@ type runFlags struct {
 	hostKeys    string
 	knownHosts  []string
 	askPass     bool
+	jump        string
 	interactive bool
 
 	connectTimeout    seconds
@@ -199,6 +200,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 // connect adds the flags that say how a connection is made.
 func (f *runFlags) connect(p *pflag.FlagSet) {
 	p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default: the usual ones in ~/.ssh, and the ssh-agent)")
+	p.StringVarP(&f.jump, "jump", "J", "", "reach all hosts through jump hosts, `[USER@]HOST[:PORT],...`, each connected once")
 	p.BoolVar(&f.askPass, "ask-pass", false, "ask once for a password for all hosts")
 	p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
 	p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new or insecure")
@@ -278,7 +280,7 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	ssh := fleet.SSH{
 		ConnectTimeout: time.Duration(f.connectTimeout), KeepaliveInterval: time.Duration(f.keepaliveInterval), KeepaliveCount: f.keepaliveCount,
-		HostKeys: fleet.HostKeys(f.hostKeys), KnownHosts: f.knownHosts, Identities: f.identities,
+		Jump: f.jump, HostKeys: fleet.HostKeys(f.hostKeys), KnownHosts: f.knownHosts, Identities: f.identities,
 		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), AskPassword: f.askPass, Interactive: f.interactive,
 	}
 	if canAsk() {

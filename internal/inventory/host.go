@@ -25,12 +25,13 @@ type Host struct {
 	User     string // login name; empty means the local user's
 	Password Secret // only from the ssh:// form; not empty means that a warning is due, since a URL is visible to others
 	Prefix   string // directory to work in on this host; empty means the run's
+	Jump     *Host  // the jump host next to it, which may have one of its own (see Through); nil means none. Nobody changes what it points to
 }
 
 // Address returns host:port as net.Dial takes it; IPv6 literals are in brackets.
 func (h Host) Address() string { return net.JoinHostPort(h.Addr, strconv.Itoa(h.Port)) }
 
-// String returns a text that ParseHost takes and that gives the same Host, without password and prefix.
+// String returns a text that ParseHost takes and that gives the same Host, without password, prefix and jump hosts.
 func (h Host) String() string {
 	var b strings.Builder
 	if h.Name != "" && h.Name != defaultName(h.Addr, h.Port) {

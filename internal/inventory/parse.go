@@ -39,16 +39,7 @@ func parseHost(s string) (Host, error) {
 		}
 		h.Name, rest = name, after
 	}
-	var err error
-	if scheme, _, ok := strings.Cut(rest, "://"); ok {
-		if scheme != "ssh" {
-			return Host{}, errors.New("the only scheme is ssh://")
-		}
-		err = h.parseURL(rest)
-	} else {
-		err = h.parseShort(rest)
-	}
-	if err != nil {
+	if err := h.parseAddress(rest); err != nil {
 		return Host{}, err
 	}
 	if h.Name == "" {
@@ -58,6 +49,18 @@ func parseHost(s string) (Host, error) {
 		}
 	}
 	return h, nil
+}
+
+// parseAddress reads all but the name.
+func (h *Host) parseAddress(s string) error {
+	scheme, _, ok := strings.Cut(s, "://")
+	switch {
+	case !ok:
+		return h.parseShort(s)
+	case scheme != "ssh":
+		return errors.New("the only scheme is ssh://")
+	}
+	return h.parseURL(s)
 }
 
 // parseURL never passes on an error of net/url: those quote the whole URL.

@@ -231,7 +231,8 @@ func (l *login) asking(fn func() error) (err error) {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, l.hs.link.SetDeadline(time.Now().Add(l.hs.timeout)))
+		l.hs.since = time.Now()
+		err = errors.Join(err, l.hs.link.SetDeadline(l.hs.since.Add(l.hs.timeout)))
 	}()
 	if err := l.auth.take(l.ctx); err != nil {
 		return err

@@ -271,8 +271,8 @@ func (c *Conn) endOfStream(op string, err error) error {
 		return c.gone(op)
 	default:
 	}
-	if c.link.dead.Load() {
-		return lost(c.host, io.ErrUnexpectedEOF)
+	if dead := c.link.dead.Load(); dead != nil {
+		return lost(c.host, *dead)
 	}
 	return err
 }

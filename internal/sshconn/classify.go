@@ -38,7 +38,8 @@ func asFault(op, host string, err error) *fault.Fault {
 // lost is the end of a connection that we did not end. It is never io.EOF, not for errors.Is either: that is the good end
 // of one stream.
 func lost(host string, err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	var f *fault.Fault // a jump host's
+	if !errors.As(err, &f) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		err = fmt.Errorf("the host closed the connection: %w", io.ErrUnexpectedEOF)
 	}
 	return fault.Wrap(fault.Lost, "keep the connection", err).WithHost(host)
@@ -67,6 +68,44 @@ func classifyDial(host inventory.Host, err error) error {
 		return f.WithRemedy("check that the host is up and no firewall drops port %d, or raise --connect-timeout", host.Port)
 	}
 	return f
+}
+
+// throughJump makes a jump host's fault one of a host behind it. The jump host where it happened is named, with what can be done there.
+func throughJump(host inventory.Host, jump string, err error) *fault.Fault {
+	f := asFault("connect", jump, err)
+	var at *jumpError
+	if errors.As(f.Err, &at) { // one further in front
+		return &fault.Fault{Op: "connect", Host: host.Name, Kind: f.Kind, Err: at, Remedy: f.Remedy}
+	}
+	cause, remedy := f.Err, f.Remedy
+	if f.Op != "connect" && f.Op != "keep the connection" {
+		cause = fmt.Errorf("%s: %w", f.Op, cause)
+	}
+	switch {
+	case f.Kind == fault.Busy:
+		// There is one connection for all hosts behind it: fewer of them would not help.
+		remedy = fmt.Sprintf("look at MaxStartups and PerSourceMaxStartups in the sshd_config of jump host %s", jump)
+	case remedy != "":
+		remedy = fmt.Sprintf("at jump host %s: %s", jump, remedy)
+	case f.Kind != fault.Canceled:
+		remedy = fmt.Sprintf("check jump host %s and the way to it", jump)
+	}
+	return &fault.Fault{Op: "connect", Host: host.Name, Kind: f.Kind, Err: &jumpError{jump, cause}, Remedy: remedy}
+}
+
+// refusedHop is about a jump host that is fine and did not connect to a host.
+func (c *Conn) refusedHop(host inventory.Host, refused *ssh.OpenChannelError) *fault.Fault {
+	fail := func(kind fault.Kind) *fault.Fault {
+		return fault.New(kind, "connect", "jump host %s did not connect to %s: %s", c.host, host.Address(), printable(refused.Message)).WithHost(host.Name)
+	}
+	switch refused.Reason {
+	case ssh.Prohibited, ssh.UnknownChannelType:
+		return fail(fault.Environment).
+			WithRemedy("allow it: AllowTcpForwarding and PermitOpen in the sshd_config of jump host %s, and the key's options in authorized_keys", c.host)
+	case ssh.ResourceShortage:
+		return fail(fault.Busy).WithRemedy("look at the limits of jump host %s, such as open files", c.host)
+	}
+	return fail(fault.Unreachable).WithRemedy("check that the host is up, and that jump host %s can reach it and knows its name", c.host)
 }
 
 // plainDial leaves out what helps nobody: that it was a dial, over TCP, and the name of the system call.
@@ -102,6 +141,7 @@ type handshake struct {
 	auth    *Auth
 	timeout time.Duration
 
+	since        time.Time    // when the clock of the attempt began; of the dialing goroutine alone
 	stage        atomic.Int32 // stage
 	sentPassword atomic.Bool
 }

@@ -173,6 +173,11 @@ func (c *Conn) route(ch ssh.NewChannel) (send func() error) {
 // race runs fn, which may block on a dead link, and returns early when ctx ends, the connection dies or ChannelTimeout is over.
 // An abandoned fn goes on until the connection ends; abandoned is true for it then, and it cleans up what it got.
 func (c *Conn) race(ctx context.Context, op string, fn func(abandoned *atomic.Bool) error) error {
+	return c.raceWithin(ctx, c.opts.ChannelTimeout, op, fn)
+}
+
+// raceWithin is race with another limit than ChannelTimeout; 0 means that ctx alone bounds it.
+func (c *Conn) raceWithin(ctx context.Context, limit time.Duration, op string, fn func(abandoned *atomic.Bool) error) error {
 	if err := ctx.Err(); err != nil {
 		return asFault(op, c.host, err)
 	}
@@ -184,8 +189,12 @@ func (c *Conn) race(ctx context.Context, op string, fn func(abandoned *atomic.Bo
 	var abandoned atomic.Bool
 	result := make(chan error, 1)
 	go func() { result <- fn(&abandoned) }()
-	timer := time.NewTimer(c.opts.ChannelTimeout)
-	defer timer.Stop()
+	var over <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		over = timer.C
+	}
 	var err error
 	select {
 	case err = <-result:
@@ -197,8 +206,8 @@ func (c *Conn) race(ctx context.Context, op string, fn func(abandoned *atomic.Bo
 		err = asFault(op, c.host, ctx.Err())
 	case <-c.done:
 		err = c.gone(op)
-	case <-timer.C:
-		err = fault.New(fault.Lost, op, "no answer on the open connection within %v", c.opts.ChannelTimeout).WithHost(c.host)
+	case <-over:
+		err = fault.New(fault.Lost, op, "no answer on the open connection within %v", limit).WithHost(c.host)
 	}
 	// fn decides by the same atomic whether its result was taken.
 	if abandoned.CompareAndSwap(false, true) {

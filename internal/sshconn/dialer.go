@@ -26,7 +26,7 @@ const (
 
 // Options are what all connections of a Dialer share. Zero durations and counts mean the defaults.
 type Options struct {
-	ConnectTimeout    time.Duration // bounds dial, key exchange and authentication together; time spent at a prompt is not counted
+	ConnectTimeout    time.Duration // bounds dial, jump hosts, key exchange and authentication together; time spent at a prompt is not counted
 	ChannelTimeout    time.Duration // bounds opening a channel and the answer to each request
 	KeepaliveInterval time.Duration // time between keepalives; negative means none
 	KeepaliveCount    int           // intervals without an answer after which the connection counts as lost
@@ -39,9 +39,11 @@ type Options struct {
 	Logger  *slog.Logger // nil means none
 }
 
-// Dialer makes connections. It is safe for concurrent use and holds nothing that needs closing.
+// Dialer makes connections, and owns those to jump hosts. It is safe for concurrent use. Close it when nothing goes through a
+// jump host any more; without jump hosts it holds nothing that needs closing.
 type Dialer struct {
-	opts Options
+	opts  Options
+	jumps jumps
 
 	localUser func() (string, error) // looked up once, only when a host names no user
 }
@@ -64,8 +66,13 @@ func NewDialer(opts Options) (*Dialer, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Dialer{opts: opts, localUser: sync.OnceValues(localUser)}, nil
+	d := &Dialer{opts: opts, localUser: sync.OnceValues(localUser)}
+	d.jumps = jumps{dial: d.dial, known: map[string]*jumpHost{}}
+	return d, nil
 }
+
+// Close ends the connections to jump hosts, and with them those of all hosts behind them. Dials through jump hosts fail after that.
+func (d *Dialer) Close() error { return d.jumps.close() }
 
 func setDefault[T comparable](value *T, fallback T) {
 	var zero T
@@ -86,41 +93,38 @@ func localUser() (string, error) {
 //
 // The fault's kind is Unreachable, Busy, Denied, Untrusted, Lost, Environment (nothing there that we can talk to) or Canceled.
 func (d *Dialer) Dial(ctx context.Context, host inventory.Host) (*Conn, error) {
-	c, err := d.dial(ctx, host)
+	c, _, err := d.dial(ctx, host)
 	if err != nil {
 		return nil, asFault("connect", host.Name, err)
 	}
 	return c, nil
 }
 
-func (d *Dialer) dial(ctx context.Context, host inventory.Host) (*Conn, error) {
+// dial returns also when the clock of the attempt began: not before what was asked of a person.
+func (d *Dialer) dial(ctx context.Context, host inventory.Host) (c *Conn, since time.Time, err error) {
 	if host.User == "" {
 		name, err := d.localUser()
 		if err != nil {
-			return nil, fault.New(fault.Denied, "connect", "local user has no name: %w", err).
+			return nil, since, fault.New(fault.Denied, "connect", "local user has no name: %w", err).
 				WithRemedy("name the user: user@%s", host.Addr)
 		}
 		host.User = name
 	}
 	// Ask before the connection is made: sshd gives up on those who take long (LoginGraceTime).
 	if err := d.opts.Auth.prepare(ctx, host); err != nil {
-		return nil, err
+		return nil, since, err
 	}
-
-	dialCtx, cancel := context.WithTimeout(ctx, d.opts.ConnectTimeout)
-	defer cancel()
-	deadline, _ := dialCtx.Deadline()
-	raw, err := d.opts.NetDial(dialCtx, "tcp", host.Address())
+	raw, since, err := d.transport(ctx, host)
 	if err != nil {
-		return nil, classifyDial(host, callersEnd(ctx, err))
+		return nil, since, err
 	}
 	link := newLink(raw)
-	if err := link.SetDeadline(deadline); err != nil {
-		return nil, classifyDial(host, errors.Join(err, raw.Close()))
+	if err := link.SetDeadline(since.Add(d.opts.ConnectTimeout)); err != nil {
+		return nil, since, classifyDial(host, errors.Join(err, raw.Close()))
 	}
 	// Canceling closes the transport; the handshake then ends with an error.
 	stop := context.AfterFunc(ctx, func() { _ = link.Close() })
-	hs := &handshake{host: host, link: link, auth: d.opts.Auth, timeout: d.opts.ConnectTimeout}
+	hs := &handshake{host: host, link: link, auth: d.opts.Auth, timeout: d.opts.ConnectTimeout, since: since}
 	conn, chans, reqs, err := ssh.NewClientConn(link, host.Address(), d.clientConfig(ctx, hs))
 	if !stop() && err == nil {
 		_ = link.Close()
@@ -129,14 +133,39 @@ func (d *Dialer) dial(ctx context.Context, host inventory.Host) (*Conn, error) {
 	}
 	if err != nil {
 		_ = link.Close() // x/crypto does it too, except where it panics or changes its mind
-		return nil, hs.classify(callersEnd(ctx, err))
+		return nil, hs.since, hs.classify(callersEnd(ctx, err))
 	}
 	if err := link.established(); err != nil {
 		_ = link.Close()
 		go drain(chans, reqs)
-		return nil, hs.classify(err)
+		return nil, hs.since, hs.classify(err)
 	}
-	return newConn(connParts{host: host.Name, opts: &d.opts, link: link, ssh: conn, chans: chans, reqs: reqs}), nil
+	return newConn(connParts{host: host.Name, opts: &d.opts, link: link, ssh: conn, chans: chans, reqs: reqs}), hs.since, nil
+}
+
+// transport makes the connection that SSH is to be spoken over, directly or through the host's jump hosts. since is when the
+// clock began that bounds the whole attempt.
+func (d *Dialer) transport(ctx context.Context, host inventory.Host) (raw net.Conn, since time.Time, err error) {
+	since = time.Now()
+	var jump *Conn
+	if host.Jump != nil {
+		// The attempt that is waited for has a clock of its own, and began it before us unless a person was asked something.
+		var asked time.Time
+		if jump, asked, err = d.jumps.connect(ctx, host); err != nil {
+			return nil, since, throughJump(host, host.Jump.Name, callersEnd(ctx, err))
+		}
+		if asked.After(since) {
+			since = asked
+		}
+	}
+	dialCtx, cancel := context.WithDeadline(ctx, since.Add(d.opts.ConnectTimeout))
+	defer cancel()
+	if jump != nil {
+		raw, err = jump.hopTo(dialCtx, host)
+	} else if raw, err = d.opts.NetDial(dialCtx, "tcp", host.Address()); err != nil {
+		err = classifyDial(host, callersEnd(ctx, err))
+	}
+	return raw, since, err
 }
 
 // callersEnd prefers the reason the caller gave over what the interrupted call says.
@@ -176,9 +205,9 @@ func (d *Dialer) clientConfig(ctx context.Context, hs *handshake) *ssh.ClientCon
 		User:              hs.host.User,
 		ClientVersion:     "SSH-2.0-mgmt-remote",
 		HostKeyAlgorithms: d.opts.HostKeys.algorithms(hs.host.Address()),
-		HostKeyCallback: func(address string, remote net.Addr, key ssh.PublicKey) error {
+		HostKeyCallback: func(_ string, remote net.Addr, key ssh.PublicKey) error {
 			hs.stage.Store(int32(stageKeys))
-			return d.opts.HostKeys.check(address, remote, key)
+			return d.opts.HostKeys.check(hs.host, remote, key)
 		},
 		AuthCallback: login.next,
 	}

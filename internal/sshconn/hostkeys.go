@@ -19,6 +19,7 @@ import (
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
 // HostKeyPolicy says what happens with a host whose key is not known.
@@ -212,11 +213,12 @@ func (h *HostKeys) algorithms(address string) []string {
 	return list
 }
 
-// check is an ssh.HostKeyCallback.
-func (h *HostKeys) check(address string, remote net.Addr, key ssh.PublicKey) error {
+// check is an ssh.HostKeyCallback for a host.
+func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey) error {
 	if h.policy == Insecure {
 		return nil
 	}
+	address := host.Address()
 	h.mu.RLock()
 	err := h.look(address, remote, key)
 	h.mu.RUnlock()
@@ -237,7 +239,7 @@ func (h *HostKeys) check(address string, remote net.Addr, key ssh.PublicKey) err
 	if _, isCert := key.(*ssh.Certificate); h.policy == AcceptNew && knownhosts.IsHostUnknown(err) && !isCert {
 		return h.remember(address, key)
 	}
-	return untrusted(address, key, err)
+	return untrusted(host, key, err)
 }
 
 // look is called with mu held.
@@ -300,12 +302,8 @@ func appendLine(name, line string) (err error) {
 }
 
 // untrusted says what a person needs to decide: the fingerprint, and where the other key is written.
-func untrusted(address string, key ssh.PublicKey, err error) error {
+func untrusted(host inventory.Host, key ssh.PublicKey, err error) error {
 	fingerprint := key.Type() + " " + ssh.FingerprintSHA256(key)
-	host, port, splitErr := net.SplitHostPort(address)
-	if splitErr != nil {
-		host, port = address, "22"
-	}
 	var revoked *xknownhosts.RevokedError
 	var unknown *xknownhosts.KeyError
 	switch {
@@ -322,10 +320,14 @@ func untrusted(address string, key ssh.PublicKey, err error) error {
 		}
 		return fault.New(fault.Untrusted, "check the host key", "the host key has changed: it is now %s, but %s:%d says %s %s",
 			fingerprint, old.Filename, old.Line, old.Key.Type(), ssh.FingerprintSHA256(old.Key)).
-			WithRemedy("somebody may be intercepting; if the host was reinstalled, remove the old key: ssh-keygen -R '%s'", knownhosts.Normalize(address))
+			WithRemedy("somebody may be intercepting; if the host was reinstalled, remove the old key: ssh-keygen -R '%s'", knownhosts.Normalize(host.Address()))
 	case errors.As(err, &unknown):
+		from := ""
+		if host.Jump != nil { // it may not be reached from here
+			from = "on jump host " + host.Jump.Name + " "
+		}
 		return fault.New(fault.Untrusted, "check the host key", "the host is unknown, its key is %s", fingerprint).
-			WithRemedy("compare the fingerprint with the host's, then ssh-keyscan -p %s %s >> ~/.ssh/known_hosts, or use --host-key=accept-new", port, host)
+			WithRemedy("compare the fingerprint with the host's, then %sssh-keyscan -p %d %s >> ~/.ssh/known_hosts, or use --host-key=accept-new", from, host.Port, host.Addr)
 	}
 	return fault.Wrap(fault.Untrusted, "check the host key", err)
 }

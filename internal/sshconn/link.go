@@ -13,7 +13,7 @@ import (
 type link struct {
 	net.Conn
 
-	dead atomic.Bool // a read failed: nothing more will come
+	dead atomic.Pointer[error] // of the read that failed: nothing more will come; nil = none has
 
 	mu     sync.Mutex
 	buf    []byte // read ahead while x/crypto reads the version byte by byte, one system call each
@@ -35,14 +35,14 @@ func (l *link) Read(p []byte) (int, error) {
 	if len(p) > 1 {
 		n, err := l.Conn.Read(p)
 		if err != nil {
-			l.dead.Store(true)
+			l.dead.CompareAndSwap(nil, &err)
 		}
 		return n, err
 	}
 	buf := make([]byte, maxEarly)
 	n, err := l.Conn.Read(buf)
 	if err != nil {
-		l.dead.Store(true)
+		l.dead.CompareAndSwap(nil, &err)
 	}
 	l.mu.Lock()
 	l.early = append(l.early, buf[:min(n, maxEarly-len(l.early))]...)

@@ -53,7 +53,7 @@ func (l *login) next(state *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if l.abort != nil {
 		return nil, l.abort
 	}
-	if l.hs.link.dead.Load() {
+	if l.hs.link.dead.Load() != nil {
 		return nil, nil // x/crypto then returns the error of the connection
 	}
 	allowed := state.AllowedMethods
