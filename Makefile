@@ -50,8 +50,8 @@ e2e: deps build ## the end-to-end tests alone, telling what they do, with E2E_HO
 	MGMT_REMOTE_E2E_HOSTS=$(E2E_HOSTS) $(GO) test -v -count=1 -timeout 30m $(TEST_FLAGS) ./test/e2e/...
 
 .PHONY: chaos
-chaos: deps build ## broken links, dead servers, a stopped initiator: what payloads must not notice; mostly waits
-	$(GO) test -count=1 -timeout 10m -parallel 16 -run '^TestChaos' $(TEST_FLAGS) ./test/e2e
+chaos: deps build ## broken links, dead servers, rebooted hosts, a stopped or killed initiator: what payloads must not notice; mostly waits
+	$(GO) test -C test/e2e -count=1 -timeout 10m -parallel 16 -run '^TestChaos' $(TEST_FLAGS)
 
 .PHONY: bench
 bench: build ## all benchmarks; those beside other programs want clustershell and pssh installed

@@ -8,8 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -106,6 +108,51 @@ func (r *steadyRun) awaitWell(host string, from int) {
 	r.awaitPut(host, now)
 }
 
+// awaitWellAgain is awaitWell after the network was back, and notes how long it took until the first write over the new connection.
+func (r *steadyRun) awaitWellAgain(host string, from int, back time.Time) {
+	r.t.Helper()
+	r.awaitWell(host, from)
+	attached := false
+	write := r.awaitFrom(from, host+": the first write", func(e event) bool {
+		if e.Host != host {
+			return false
+		}
+		attached = attached || e.Type == "payload_started" && e.Reattached
+		return attached && e.Type == "output_received" && e.Stderr && strings.Contains(string(e.Data), "put ")
+	})
+	took := write.At.Sub(back)
+	outages.add(took)
+	r.t.Logf("the writes of the payload on %s arrive again %v after the network was back", host, took.Round(time.Millisecond))
+}
+
+// outages are how long it took after the network was back until the payload's writes arrived again, of all scenarios.
+var outages recoveries
+
+type recoveries struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (r *recoveries) add(took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, took)
+}
+
+// report is one line for people, none where there was no outage.
+func (r *recoveries) report() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.all) == 0 {
+		return ""
+	}
+	slices.Sort(r.all)
+	n := len(r.all)
+	median := (r.all[(n-1)/2] + r.all[n/2]) / 2
+	return fmt.Sprintf("time from link restored to tunnel usable: median %v, max %v (%d outages)\n",
+		median.Round(time.Millisecond), r.all[n-1].Round(time.Millisecond), n)
+}
+
 // wantUnharmed ends the payloads and fails the test unless each was one process from beginning to end, of whose output nothing is lost
 // or repeated, and nothing is left anywhere.
 func (r *steadyRun) wantUnharmed() {
@@ -129,6 +176,7 @@ func (r *steadyRun) wantUnharmed() {
 
 // TestChaosLinkDown takes a link away, for a moment and for long.
 func TestChaosLinkDown(t *testing.T) {
+	t.Parallel()
 	for _, away := range []time.Duration{5 * time.Second, 90 * time.Second} {
 		t.Run(away.String(), func(t *testing.T) {
 			t.Parallel()
@@ -138,10 +186,10 @@ func TestChaosLinkDown(t *testing.T) {
 			l.net.Hosts[0].Down()
 			r.awaitFrom(from, "h1 is in trouble", func(e event) bool { return e.Type == "host_troubled" && e.Host == "h1" })
 			pass(t, away)
+			r.awaitPut("h2", len(r.all())) // the others go on meanwhile
 			back := time.Now()
 			l.net.Hosts[0].Up()
-			r.awaitWell("h1", from)
-			t.Logf("the payload's etcd works again %v after the link", time.Since(back).Round(time.Millisecond))
+			r.awaitWellAgain("h1", from, back)
 			r.wantUnharmed()
 			if got := r.result("h2"); got.Attempts != 1 {
 				t.Errorf("the other host was harmed: %+v", got)
@@ -168,10 +216,10 @@ func TestChaosSwallowed(t *testing.T) {
 	l.net.Hosts[0].Swallow()
 	r.awaitFrom(from, "h1 is in trouble", func(e event) bool { return e.Type == "host_troubled" && e.Host == "h1" })
 	pass(t, time.Minute)
+	r.awaitPut("h2", len(r.all())) // the other goes on meanwhile
 	back := time.Now()
 	l.net.Hosts[0].Pass()
-	r.awaitWell("h1", from)
-	t.Logf("the payload's etcd works again %v after the link", time.Since(back).Round(time.Millisecond))
+	r.awaitWellAgain("h1", from, back)
 	r.wantUnharmed()
 }
 
@@ -179,16 +227,8 @@ func TestChaosSwallowed(t *testing.T) {
 func TestChaosLossAndLatency(t *testing.T) {
 	t.Parallel()
 	l := newNetLab(t, 1)
-	h, node := l.hosts[0], l.net.Hosts[0]
-	relay := node.Command(t.Context(), publicSelf, "delay", "200ms", net.JoinHostPort(node.Addr, "2222"), h.Addr)
-	relay.Stderr = os.Stderr
-	relay.Cancel = func() error { return relay.Process.Signal(syscall.SIGTERM) }
-	if err := relay.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = relay.Wait() }) // ended by its signal
-	h.Addr = net.JoinHostPort(node.Addr, "2222")
-	l.knowAlso(h, h.Addr)
+	node := l.net.Hosts[0]
+	l.late(0, 200*time.Millisecond)
 	node.Lose(20)
 	r := l.startSteady("--connect-timeout", "60", "--keepalive-count", "15")
 	from := len(r.all())
@@ -196,6 +236,21 @@ func TestChaosLossAndLatency(t *testing.T) {
 	r.awaitPut("h1", from)
 	node.Pass()
 	r.wantUnharmed()
+}
+
+// late puts a relay in front of a host that holds everything back for so long in each direction. It ends with the test.
+func (l *lab) late(host int, by time.Duration) {
+	l.t.Helper()
+	h, node := l.hosts[host], l.net.Hosts[host]
+	relay := node.Command(l.t.Context(), publicSelf, "delay", by.String(), net.JoinHostPort(node.Addr, "2222"), h.Addr)
+	relay.Stderr = os.Stderr
+	relay.Cancel = func() error { return relay.Process.Signal(syscall.SIGTERM) }
+	if err := relay.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = relay.Wait() }) // ended by its signal
+	h.Addr = net.JoinHostPort(node.Addr, "2222")
+	l.knowAlso(h, h.Addr)
 }
 
 func init() {
@@ -254,8 +309,9 @@ func TestChaosAddressChange(t *testing.T) {
 	r := l.startSteady()
 	from := len(r.all())
 	l.net.Initiator.Move("198.18.0.222")
+	back := time.Now()
 	for _, h := range l.hosts {
-		r.awaitWell(h.name, from)
+		r.awaitWellAgain(h.name, from, back)
 	}
 	r.wantUnharmed()
 }

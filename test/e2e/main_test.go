@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	fmt.Print(outages.report())
 	if err := remove(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)

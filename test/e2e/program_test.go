@@ -40,6 +40,7 @@ type event struct {
 	Sent       int64     `json:"sent"`
 	Total      int64     `json:"total"`
 	PID        int       `json:"pid"`
+	Count      int       `json:"count"`
 	Reattached bool      `json:"reattached"`
 	Exit       exit      `json:"exit"`
 	Offset     uint64    `json:"offset"`
@@ -69,6 +70,7 @@ type result struct {
 	BytesSent    int64  `json:"bytes_sent"`
 	BytesSkipped int64  `json:"bytes_skipped"`
 	Attempts     int    `json:"attempts"`
+	Reruns       int    `json:"reruns"`
 	LeftBehind   string `json:"left_behind"`
 }
 

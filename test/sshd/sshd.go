@@ -36,7 +36,7 @@ type Options struct {
 	// OwnVarTmp gives the server a /var/tmp of its own, Server.VarTmp, in a mount namespace. Needs root.
 	OwnVarTmp bool
 	// NetNS is the network namespace (as in `ip netns`) that the server is in, and Listen its address there. Empty: the test's own,
-	// and 127.0.0.1. Needs root. The port is then always 22.
+	// and 127.0.0.1. Needs root. The port is then always 22, and the server can be rebooted: see Server.Reboot.
 	NetNS, Listen string
 }
 
@@ -58,6 +58,7 @@ type Server struct {
 	mounts  [][2]string // bind mounts in a namespace of the server's own: what, where
 	netns   string      // network namespace; empty = the test's own
 	listen  string      // address
+	bootID  string      // file that is the kernel's boot ID for the server and its sessions; empty = the machine's own
 	ready   string      // what the log says when the server listens
 
 	mu   sync.Mutex
@@ -137,6 +138,11 @@ func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, s
 			t.Fatal(err)
 		}
 		s.mounts = append(s.mounts, [2]string{s.VarTmp, "/var/tmp"})
+	}
+	if s.netns != "" {
+		s.bootID = filepath.Join(dir, "boot_id")
+		s.newBoot()
+		s.mounts = append(s.mounts, [2]string{s.bootID, "/proc/sys/kernel/random/boot_id"})
 	}
 	s.HostKey = makeKey(t, filepath.Join(dir, "host_key"))
 	client := makeKey(t, s.KeyFile)
