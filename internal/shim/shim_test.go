@@ -345,7 +345,7 @@ func TestHostShutDown(t *testing.T) {
 	s.terminate(w)
 	for _, attached := range []bool{true, false} {
 		out, _, exit := c.collect(map[bool]uint64{true: 6}[attached])
-		if !strings.HasSuffix(out, "bye\n") || exit.Code != 0 || !strings.Contains(exit.Error, "shut down") {
+		if !strings.HasSuffix(out, "bye\n") || exit.Code != 0 || !exit.ShutDown || !strings.Contains(exit.Error, "shut down") {
 			t.Errorf("attached %v: got %q, %v", attached, out, exit)
 		}
 		if attached {
