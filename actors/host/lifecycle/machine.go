@@ -36,15 +36,6 @@ const (
 	tunnelRequested
 )
 
-// endedBy is whose work the end of the session is that is on the host.
-type endedBy uint8
-
-const (
-	endedByPayload endedBy = iota // or by us, or it has not ended
-	endedByReboot                 // the probe says so: what the payload had said is still to be had
-	endedForRerun                 // that is done, or is not to be had: once nothing is left, the payload is started again
-)
-
 // State returns the present one.
 func (m *Machine) State() State { return m.state }
 
@@ -225,37 +216,6 @@ func (m *Machine) route(e Probed) {
 	}
 }
 
-// rebooted is about a host on which nothing is left of the session.
-func (m *Machine) rebooted() {
-	m.trace = messages.TraceNone
-	switch {
-	case m.Stopping() || m.exit != nil:
-		m.becomeDisconnecting()
-	case m.reboot == RebootReruns:
-		m.trace = messages.TraceDirectory
-		m.do(Rerun{})
-		m.enter(MakingDirectory, MakeDirectory{})
-	default:
-		m.fault = rebootFault()
-		m.becomeDisconnecting()
-	}
-}
-
-func rebootFault() *fault.Fault {
-	return fault.New(fault.Environment, "run", "the host was rebooted while the payload ran").
-		WithRemedy("run it again if it may run twice; with --on-reboot=rerun that is done at once")
-}
-
-// Reruns reports whether a payload that ended so is to be started again, so that its end is no news.
-func (m *Machine) Reruns(exit messages.Exit) bool {
-	if m.reboot != RebootReruns || m.Stopping() || m.exit != nil {
-		return false
-	}
-	return exit.Cause == messages.CauseReboot || exit.Cause == messages.CauseShutdown
-}
-
-func (m *Machine) rerunning() bool { return m.ended == endedForRerun && !m.Stopping() }
-
 func (m *Machine) becomeCopying() {
 	if m.upload {
 		m.enter(AwaitingUpload, AskPermit{messages.PermitUpload})
@@ -326,20 +286,7 @@ func (m *Machine) exited(exit messages.Exit) {
 	default:
 		return
 	}
-	switch {
-	case !m.Reruns(exit):
-		if m.exit == nil {
-			m.exit, m.asked = &exit, m.Stopping()
-		}
-		if exit.Cause == messages.CauseReboot && !m.Stopping() && m.fault == nil {
-			m.fault = rebootFault()
-		}
-	case exit.Cause == messages.CauseReboot:
-		m.ended = endedForRerun
-	default:
-		// What follows is a reboot, or not: a later connection tells. Where it finds the same boot, the end that is on record
-		// by then is the payload's.
-		m.do(Fail{fault.New(fault.Busy, "run", "the host ended the session: it may be about to reboot")})
+	if !m.takeExit(exit) {
 		return
 	}
 	if m.state != Finishing {
@@ -482,9 +429,7 @@ func (m *Machine) tearDown(f *fault.Fault) {
 		m.becomeDone()
 		return
 	}
-	if m.state == Attaching && m.ended == endedByReboot && m.Reruns(messages.Exit{Cause: messages.CauseReboot}) && f.Kind == fault.Environment {
-		m.ended, m.trace = endedForRerun, messages.TraceDirectory
-		m.do(Warn{f})
+	if m.lostRemains(f) {
 		m.becomeCleaningUp()
 		return
 	}
