@@ -130,7 +130,7 @@ func TestARestartedConvergeActorKnowsWhatWasTold(t *testing.T) {
 func TestAHostThatComesBackIsWaitedFor(t *testing.T) {
 	inBubble(t, three(), func(r *rig) {
 		r.cfg.Policy = restart.Default(0)
-		s := r.converging(converge.Group, time.Minute)
+		s := r.converging(converge.Group, 80*time.Second)
 		r.start()
 		for _, h := range []string{"h1", "h2", "h3"} {
 			r.awaitState(h, "Running")
@@ -138,7 +138,7 @@ func TestAHostThatComesBackIsWaitedFor(t *testing.T) {
 		}
 		r.network.Remove("h3:22")
 		r.sims["h3"].Drop()
-		time.Sleep(40 * time.Second) // the rest would be converged in twenty seconds
+		time.Sleep(40 * time.Second) // the rest would be converged in forty seconds, and h3 is tried within thirty
 		r.network.Add("h3:22", r.sims["h3"])
 		r.await("h3 is back", func(e messages.Event) bool {
 			m, ok := e.(messages.PayloadStarted)
