@@ -52,7 +52,7 @@ func (a *attachment) queue(frame *wire.Frame) bool {
 // asked for, so that a session that is missing later is never taken for one that was never started.
 func (c Config) attach(ctx context.Context, verb string) any {
 	if verb == "start" {
-		if err := c.record(ctx, store.PhaseStarting, nil); err != nil {
+		if err := c.record(ctx, store.PhaseStarting, func(r *store.SessionRecord) { r.Shim = c.Shim }); err != nil {
 			return err
 		}
 	}

@@ -73,6 +73,9 @@ func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messag
 		newest = messages.Definition{} // it goes on with what it has, whatever is wrong with a newer one
 	}
 	p.plan, err = cfg.Payload.Plan(cfg.request(p, newest))
+	if p.found == lifecycle.FoundSession && len(record.Shim) > 0 {
+		p.plan.Shim = record.Shim // the initiator that began it may have had another program, and ours was never copied there
+	}
 	return p, err
 }
 

@@ -163,6 +163,26 @@ func TestKilledShimIsExamined(t *testing.T) {
 	})
 }
 
+// TestTheShimThatStartedTheSessionAttaches holds that an attach goes through the program that the session was started with. Ours may be
+// another one by now, which was never copied to the host.
+func TestTheShimThatStartedTheSessionAttaches(t *testing.T) {
+	inBubble(t, one(talks), func(r *rig) {
+		r.start()
+		r.awaitState("h1", "Running")
+		h, rec := r.sims["h1"], r.ledger.records["h1"]
+		if len(rec.Shim) != 1 {
+			r.Fatalf("the shim is not recorded: %+v", rec)
+		}
+		h.RemoveAll(rec.Base + "/cache")
+		h.PutFile(rec.Base+"/older", nil, 0o700)
+		rec.Shim = []string{rec.Base + "/older"}
+		r.check(r.ledger.Record(r.Context(), "h1", rec))
+		h.Drop()
+		r.succeeded()
+		r.startedOnce()
+	})
+}
+
 func TestWhatTheLedgerKnows(t *testing.T) {
 	record := store.SessionRecord{Nonce: "n", Token: "t", Base: "/var/tmp/mgmt-remote-1000", Dir: "/var/tmp/mgmt-remote-1000/" + runID + "/h1", Fence: 1}
 	for _, phase := range []store.SessionPhase{store.PhaseStarting, store.PhaseStarted} {

@@ -47,6 +47,7 @@ type SessionRecord struct {
 	Token  string       `json:"token"`             // secret: proves to the shim that the session is ours
 	Base   string       `json:"base"`              // base directory on the host
 	Dir    string       `json:"dir"`               // session directory on the host
+	Shim   []string     `json:"shim,omitempty"`    // the command of the shim that started it, or is to; every attach uses the same
 	BootID string       `json:"boot_id,omitempty"` // of the host when the session was started
 	Fence  uint64       `json:"fence"`             // fencing token of the initiator that made the record
 	Epoch  uint64       `json:"epoch"`             // number of the connection, only grows
