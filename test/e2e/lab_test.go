@@ -28,6 +28,7 @@ type lab struct {
 	net    *netlab.Lab   // nil where everybody is on loopback
 
 	stateHome string // where runs are kept; "" = dir
+	program   string // what is run: the real program, where a test does not say otherwise
 }
 
 // host is one SSH server with its name in the run.
@@ -49,7 +50,7 @@ func newLab(t *testing.T, n int) *lab {
 // emptyLab has no hosts yet: see add.
 func emptyLab(t *testing.T) *lab {
 	t.Helper()
-	return &lab{t: t, dir: shortDir(t), runFor: runFor}
+	return &lab{t: t, dir: shortDir(t), runFor: runFor, program: program}
 }
 
 // shortDir is t.TempDir with a short path.
@@ -88,9 +89,9 @@ func newNetLab(t *testing.T, n int, config ...string) *lab {
 // command is the program, where the lab has it run.
 func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
 	if l.net != nil {
-		return l.net.Initiator.Command(ctx, program, args...)
+		return l.net.Initiator.Command(ctx, l.program, args...)
 	}
-	return exec.CommandContext(ctx, program, args...)
+	return exec.CommandContext(ctx, l.program, args...)
 }
 
 // arg is the host as -H takes it.
