@@ -93,17 +93,21 @@ func (a *attachment) greet(c Config, marker string) (*wire.Welcome, error) {
 	if err := a.conn.Send(&wire.Frame{Kind: &wire.Frame_Hello{Hello: hello}}); err != nil {
 		return nil, fault.Wrap(fault.Lost, opRun, err)
 	}
-	frame, err := a.conn.Recv()
-	if err != nil {
-		return nil, fault.Wrap(fault.Lost, opRun, fmt.Errorf("no answer from the shim: %w", err))
+	for {
+		frame, err := a.conn.Recv()
+		if err != nil {
+			return nil, fault.Wrap(fault.Lost, opRun, fmt.Errorf("no answer from the shim: %w", err))
+		}
+		switch k := frame.GetKind().(type) {
+		case *wire.Frame_Welcome:
+			return k.Welcome, nil
+		case *wire.Frame_Refused:
+			return nil, refusal(k.Refused)
+		case nil: // a newer shim has something to say that we don't know
+		default:
+			return nil, fault.New(fault.Environment, opRun, "the shim answered with %T", k)
+		}
 	}
-	switch k := frame.GetKind().(type) {
-	case *wire.Frame_Welcome:
-		return k.Welcome, nil
-	case *wire.Frame_Refused:
-		return nil, refusal(k.Refused)
-	}
-	return nil, fault.New(fault.Environment, opRun, "the shim answered with %T", frame.GetKind())
 }
 
 // notStarted explains a start marker that did not come: the link broke, or the host said why on stderr.
