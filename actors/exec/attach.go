@@ -112,8 +112,8 @@ func (a *attachment) greet(c Config, marker string) (*wire.Welcome, error) {
 
 // notStarted explains a start marker that did not come: the link broke, or the host said why on stderr.
 func (a *attachment) notStarted(err error) error {
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		return fault.New(fault.Environment, opRun, "the shim did not start: %w", err)
+	if !errors.Is(err, io.ErrUnexpectedEOF) { // where the connection says why, its word counts
+		return fault.Wrap(fault.Environment, opRun, fmt.Errorf("the shim did not start: %w", err))
 	}
 	exit := &sshconn.ExitError{}
 	if waitErr := a.channel.Wait(); !errors.As(waitErr, &exit) {

@@ -126,3 +126,32 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// lost is a stream that prints some noise and breaks then, as a channel does whose connection is gone.
+type lost struct{ io.ReadWriteCloser }
+
+func (l lost) Read(p []byte) (int, error) {
+	n, err := l.ReadWriteCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = fault.New(fault.Lost, "keep the connection", "reset by peer")
+	}
+	return n, err
+}
+
+// TestLostBeforeTheMarker holds that a connection that breaks before the shim says anything is lost, which is no reason to give a host up.
+func TestLostBeforeTheMarker(t *testing.T) {
+	ours, theirs := net.Pipe()
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(theirs, "Welcome!\n")
+		wrote <- errors.Join(err, theirs.Close())
+	}()
+	a := &attachment{conn: wire.NewConn(lost{ours})}
+	_, err := a.greet(Config{Output: &memory{}}, wire.NewMarker())
+	if fault.KindOf(err) != fault.Lost {
+		t.Errorf("%v: %v", fault.KindOf(err), err)
+	}
+	if err := errors.Join(<-wrote, a.Close()); err != nil {
+		t.Error(err)
+	}
+}

@@ -111,13 +111,14 @@ func TestStdioTunnelWhereForwardingIsRefused(t *testing.T) {
 // dropStages are the points at which a connection can be lost, in the order of a run.
 var dropStages = []simhost.Stage{
 	simhost.StageAccept, simhost.StageKeyExchange, simhost.StageAuth, simhost.StageChannelOpen, simhost.StageProbe, simhost.StageSFTP,
-	simhost.StageInstall, simhost.StageForward, simhost.StageStart, simhost.StageAckExit,
+	simhost.StageInstall, simhost.StageForward, simhost.StageTunnel, simhost.StageStart, simhost.StageAckExit,
 }
 
 func TestLostAtEveryStage(t *testing.T) {
 	for _, stage := range dropStages {
 		t.Run(stage.String(), func(t *testing.T) {
 			inBubble(t, one(talks), func(r *rig) {
+				r.sims["h1"].RefuseForward(stage == simhost.StageTunnel)
 				r.sims["h1"].DropWhen(stage)
 				r.start()
 				result := r.succeeded()

@@ -117,14 +117,22 @@ func (a *tunnelActor) stdio(ctx context.Context, number uint64) (net.Listener, e
 		text := channel.StderrTail()
 		// The channel is of no use any more; what matters is why.
 		_ = channel.Close()
-		return nil, fault.New(fault.Environment, op, "the stdio tunnel did not start: %w %s", err, text).
-			WithRemedy("allow AllowStreamLocalForwarding or a second session per connection (MaxSessions) in the host's sshd")
+		return nil, notStarted(err, text)
 	}
 	session, err := mux.Server(stream)
 	if err != nil {
 		return nil, errors.Join(err, stream.Close())
 	}
 	return session, nil
+}
+
+// notStarted explains a start marker that did not come. Where the connection says why, its word counts.
+func notStarted(err error, said string) error {
+	if fault.KindOf(err) != fault.Unknown {
+		return err
+	}
+	return fault.New(fault.Environment, op, "the stdio tunnel did not start: %w %s", err, said).
+		WithRemedy("allow AllowStreamLocalForwarding or a second session per connection (MaxSessions) in the host's sshd")
 }
 
 // close gives up what is in flight and closes what is open, then tells the parent.
