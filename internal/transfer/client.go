@@ -124,6 +124,9 @@ func (c *Client) makeSession(s Session, dir string) error {
 	return nil
 }
 
+// beginning is what a base is called before it is ours for certain.
+func beginning(s Session) string { return s.Base + "." + s.Run + "." + s.Host }
+
 // makeBase returns the owner. A new base is made under another name: SFTP can't set the mode in the same step (OpenSSH's server applies
 // the umask), and for a moment others of the user's group might be able to write. The name is the session's, so that who continues a
 // run whose initiator died between the steps goes on with what is there.
@@ -132,7 +135,7 @@ func (c *Client) makeBase(s Session) (uid uint32, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return uid, err
 	}
-	temp := s.Base + "." + s.Run + "." + s.Host
+	temp := beginning(s)
 	if err := c.sftp.Mkdir(temp); err != nil {
 		if _, lstatErr := c.sftp.Lstat(temp); lstatErr != nil { // else it is there, and looked at below
 			return 0, at(path.Dir(s.Base), err)

@@ -125,6 +125,33 @@ func TestRemoveRefusesALiveSession(t *testing.T) {
 	}
 }
 
+// TestRemoveTakesABegunBase holds that a stop in the middle of step 2 leaves nothing: neither the base that has no name yet nor, where there
+// is one, anything that somebody put into it.
+func TestRemoveTakesABegunBase(t *testing.T) {
+	for name, sh := range shells {
+		t.Run(name, func(t *testing.T) {
+			s := newSession(t)
+			begun := beginning(s)
+			if err := os.MkdirAll(begun, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := Remove(t.Context(), sh, s); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Lstat(begun); !os.IsNotExist(err) {
+				t.Errorf("it is still there: %v", err)
+			}
+			if err := errors.Join(os.MkdirAll(begun, 0o700), os.WriteFile(begun+"/x", nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if err := Remove(t.Context(), sh, s); err != nil {
+				t.Fatal(err)
+			}
+			same(t, begun+"/x", nil)
+		})
+	}
+}
+
 // pipe is a channel over a socket pair or a pipe.
 type pipe struct{ net.Conn }
 

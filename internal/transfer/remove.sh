@@ -1,5 +1,5 @@
-# Step 8 where no shim is there to do it. Variables set before: base run name (the last part of the session directory). The call of
-# main follows this text. Answers with one line: "ok", "live PID" or "fail TEXT".
+# Step 8 where no shim is there to do it. Variables set before: base run name (the last part of the session directory) begun (what the
+# base is called until it is known to be ours). The call of main follows this text. Answers with one line: "ok", "live PID" or "fail TEXT".
 
 alive() {
 	line=
@@ -28,6 +28,7 @@ alive() {
 
 # Inside a base that is no link, nobody else's and 0700 nobody can exchange a directory meanwhile; rm follows no links.
 remove() {
+	rmdir "$begun" 2>/dev/null # takes nothing that is not empty
 	[ -e "$base" ] || [ -L "$base" ] || return 0
 	if [ -L "$base" ] || [ ! -d "$base" ] || [ ! -O "$base" ] || [ -L "$base/$run" ] || [ -L "$base/$run/$name" ]; then
 		echo "$base is not what this program made"

@@ -91,7 +91,7 @@ func Remove(ctx context.Context, conn Conn, s Session) error {
 		return err
 	}
 	var script strings.Builder
-	for _, v := range [...]struct{ name, value string }{{"base", s.Base}, {"run", s.Run}, {"name", path.Base(dir)}} {
+	for _, v := range [...]struct{ name, value string }{{"base", s.Base}, {"run", s.Run}, {"name", path.Base(dir)}, {"begun", beginning(s)}} {
 		fmt.Fprintf(&script, "%s=%s\n", v.name, shellescape.Quote(v.value))
 	}
 	script.WriteString(removeScript)

@@ -188,7 +188,7 @@ func (c *connection) remove(script []byte, ch ssh.Channel) int {
 		return answer(script, ch, []string{"fail " + base + " is not what this program made"})
 	}
 	c.host.tree.removeAll(dir)
-	c.host.removeEmpty(path.Join(base, run), path.Join(base, "cache"), base)
+	c.host.removeEmpty(v["begun"], path.Join(base, run), path.Join(base, "cache"), base)
 	c.host.event(EventRemoved, dir)
 	return answer(script, ch, []string{"ok"})
 }
