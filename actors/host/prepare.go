@@ -69,11 +69,12 @@ func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messag
 	if p.found == lifecycle.FoundNothing && p.exit != nil {
 		return p, nil // done before, and nothing left: no plan is needed
 	}
-	if p.found == lifecycle.FoundSession || p.found == lifecycle.FoundRemains {
+	there := p.found == lifecycle.FoundSession || p.found == lifecycle.FoundRemains
+	if there {
 		newest = messages.Definition{} // it goes on with what it has, whatever is wrong with a newer one
 	}
 	p.plan, err = cfg.Payload.Plan(cfg.request(p, newest))
-	if p.found == lifecycle.FoundSession && len(record.Shim) > 0 {
+	if there && len(record.Shim) > 0 {
 		p.plan.Shim = record.Shim // the initiator that began it may have had another program, and ours was never copied there
 	}
 	return p, err
