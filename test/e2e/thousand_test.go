@@ -228,8 +228,9 @@ func TestHeldHosts(t *testing.T) {
 
 // held is what a process has while it holds hosts.
 type held struct {
-	rss   int64 // bytes
-	files int
+	rss     int64 // bytes
+	files   int
+	threads int
 }
 
 // hold runs until all payloads run, looks at the process, and interrupts it.
@@ -269,5 +270,9 @@ func (p *process) look() held {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return held{rss: kb << 10, files: len(files)}
+	threads, err := os.ReadDir(filepath.Join(proc, "task"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return held{rss: kb << 10, files: len(files), threads: len(threads)}
 }
