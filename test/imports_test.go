@@ -94,8 +94,14 @@ var rules = []rule{{
 }, {
 	reason: "the console shows events and knows nothing of those who make them",
 	of:     []string{"./internal/console"},
-	inside: []string{"./messages", "./fault"},
+	inside: []string{"./messages", "./fault", "./internal/nodeset"},
 	breach: [2]string{"./internal/console", "./fleet"},
+}, {
+	reason: "node sets are a notation: whoever prints names can use it",
+	of:     []string{"./internal/nodeset"},
+	only:   []string{"std"},
+	never:  []string{"net/...", "os/...", "time"},
+	breach: [2]string{"./internal/nodeset", "./internal/inventory"},
 }, {
 	reason: "only two packages beside the actors know protoactor: restart strategies and the helper for blocking work",
 	of:     []string{"./internal/...", "./cmd/...", "./messages", "./fault"},

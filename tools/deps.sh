@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the tests use besides Go: real SSH servers, shells that login shells may be, etcdctl, ip.
+# Installs what the tests use besides Go: real SSH servers, shells that login shells may be, etcdctl, ip,
+# ClusterShell's nodeset.
 # Does nothing when all of it is there.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -28,6 +29,7 @@ need ping iputils-ping
 need ps procps
 need gzip gzip
 need git git
+need nodeset clustershell
 need useradd passwd
 need dpkg-scanpackages dpkg-dev
 need dnf dnf
