@@ -1,5 +1,6 @@
-// Package inventory knows how people name remote machines: it parses what stands on a command line or in a
-// definition's `remote:` into a Host, gives each a name that is unique in a run, and keeps passwords from being printed.
+// Package inventory knows how people name remote machines: it parses what stands on a command line, in a definition's
+// `remote:` or in an inventory into a Host, gives each a name that is unique in a run, and keeps passwords from being
+// printed. A Builder collects what sources say, an Inventory is what comes out, with the origin of each value, and selects.
 //
 // It never resolves a name, opens a file or a connection. Its errors never contain a password, so they can be shown and logged as they are.
 package inventory

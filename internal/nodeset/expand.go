@@ -15,17 +15,12 @@ func expand(text string, at, most int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	count, size := 1, 0
-	for _, d := range dims {
-		n := d.count()
-		if n > most || count > most/n {
-			return nil, errorAt(at, "these are more than %d names", MaxNames)
-		}
-		count *= n
-		size += len(d.items[0].prefix) + maxDigits
+	n, err := count(dims, at, most)
+	if err != nil {
+		return nil, err
 	}
-	names := make([]string, 0, count)
-	buf := make([]byte, 0, size)
+	names := make([]string, 0, n)
+	buf := make([]byte, 0, len(text)+maxDigits*len(dims))
 	var walk func(i int, buf []byte)
 	walk = func(i int, buf []byte) {
 		if i == len(dims) {
@@ -38,6 +33,19 @@ func expand(text string, at, most int) ([]string, error) {
 	}
 	walk(0, buf)
 	return names, nil
+}
+
+// count returns how many names there are, and an error where they are more than most.
+func count(dims []dimension, at, most int) (int, error) {
+	total := 1
+	for _, d := range dims {
+		n := d.count()
+		if n > most || total > most/n {
+			return 0, errorAt(at, "these are more than %d names", MaxNames)
+		}
+		total *= n
+	}
+	return total, nil
 }
 
 // dimension is one bracket of an operand, or a piece of literal text, which is a bracket with one word.

@@ -49,6 +49,15 @@ func Parse(expr string) ([]string, error) {
 // changes fastest. A name is returned twice where brackets name it twice.
 func Expand(operand string) ([]string, error) { return expand(operand, 0, MaxNames) }
 
+// Count returns how many names Expand makes of an operand, without making them. The error is Expand's.
+func Count(operand string) (int, error) {
+	dims, err := parseOperand(operand, 0)
+	if err != nil {
+		return 0, err
+	}
+	return count(dims, 0, MaxNames)
+}
+
 // Op is what happens to the names so far with those of an operand.
 type Op byte
 

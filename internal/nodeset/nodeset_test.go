@@ -158,6 +158,19 @@ func TestFoldGivesTheExpressionBack(t *testing.T) {
 	}
 }
 
+func TestCount(t *testing.T) {
+	for operand, want := range map[string]int{"a": 1, "a[1-3,7]": 4, "a[1-4][0-10/5]": 12, "n[1-1000]x[1-1000]": MaxNames} {
+		if got, err := Count(operand); err != nil || got != want {
+			t.Errorf("%q: got %d, %v, want %d", operand, got, err, want)
+		}
+	}
+	for _, operand := range []string{"n[1-1000]x[1-1001]", "a[2-1]", "n[0-1000000]"} {
+		if got, err := Count(operand); err == nil {
+			t.Errorf("%q: got %d, want an error", operand, got)
+		}
+	}
+}
+
 // nameGen makes names that have much in common, and some that are hardly names.
 func nameGen() *rapid.Generator[string] {
 	return rapid.OneOf(
