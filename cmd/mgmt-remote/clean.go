@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +36,8 @@ directory in which nothing was started yet and that is younger than 15 minutes.
 Exit codes: 0 all good, 1 usage or configuration, 2 some host failed, 4 only
 unreachable hosts, 130 interrupted.`,
 		Example: `  mgmt-remote clean -H h1 -H h2 --dry-run
-  mgmt-remote clean -H root@192.0.2.7 --cache`,
+  mgmt-remote clean -H root@192.0.2.7 --cache
+  mgmt-remote clean -I fleet.yaml -l 'web & !dc2'`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return clean(cmd, &f, what) },
@@ -45,7 +45,7 @@ unreachable hosts, 130 interrupted.`,
 	p := cmd.Flags()
 	p.SortFlags = false
 	flagGroup(p, "Hosts and what goes", func(p *pflag.FlagSet) {
-		p.StringArrayVarP(&f.hosts, "host", "H", nil, "a `HOST` to clean (repeatable)")
+		f.hosts.register(p, "a `HOST` to clean, or many: 'web[1-20]' (repeatable)")
 		p.StringVar(&f.prefix, "prefix", "", "look into `DIR` too, besides /var/tmp, ~/.cache and /tmp")
 		p.BoolVar(&what.Cache, "cache", false, "remove the cache of programs too, where no session is left")
 		p.BoolVar(&what.Live, "live", false, "end sessions that live, too: their payloads get SIGTERM, later SIGKILL")
@@ -57,6 +57,7 @@ unreachable hosts, 130 interrupted.`,
 		p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 		p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	})
+	f.hosts.complete(cmd)
 	return cmd
 }
 
@@ -65,12 +66,12 @@ func clean(cmd *cobra.Command, f *runFlags, what fleet.CleanOptions) error {
 	if err != nil {
 		return err
 	}
-	hosts, err := f.namedHosts()
+	hosts, err := f.hosts.choose(cmd)
 	if err != nil {
 		return err
 	}
 	if len(hosts) == 0 {
-		return errors.New("no host was named: use -H HOST")
+		return errNoHost
 	}
 	if opts.Hosts, err = f.fleetHosts(hosts, nil); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 // complete says how the values of run's flags are completed. Files are what a shell completes where nothing is said.
 func (f *runFlags) complete(cmd *cobra.Command) {
+	f.hosts.complete(cmd)
 	nothing := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
 	for flag, values := range map[string]cobra.CompletionFunc{
 		"host-key": cobra.FixedCompletions([]cobra.Completion{
@@ -37,7 +38,7 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 		"log-format":     cobra.FixedCompletions([]cobra.Completion{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"retry-for":      cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
 		"orphan-timeout": cobra.FixedCompletions([]cobra.Completion{forever}, cobra.ShellCompDirectiveNoFileComp),
-		"host":           nothing, "prefix": nothing, "env": nothing, "var": nothing, "etcd-endpoints": nothing, "connect-timeout": nothing,
+		"prefix":         nothing, "env": nothing, "var": nothing, "etcd-endpoints": nothing, "connect-timeout": nothing,
 		"keepalive-interval": nothing, "keepalive-count": nothing, "max-connections": nothing, "converged-timeout": nothing,
 		"max-runtime": nothing,
 	} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
 // The values of --payload.
@@ -18,11 +19,11 @@ const (
 
 // choose finds out which payload is meant, and completes the options with it and with the hosts.
 // It returns the files that the definitions of the hosts are in, if there are any.
-func (f *runFlags) choose(opts *fleet.Options, files, command []string) (sources []*source, err error) {
+func (f *runFlags) choose(opts *fleet.Options, hosts []*inventory.Entry, files, command []string) (sources []*source, err error) {
 	switch f.payload {
 	case "":
 	case payloadMgmt:
-		return nil, f.chooseMgmt(opts, files, command)
+		return nil, f.chooseMgmt(opts, hosts, files, command)
 	case payloadGraph:
 		if len(command) > 0 || f.binary != "" {
 			return nil, errors.New("--payload graph: a definition is not run by a command or a --binary")
@@ -38,12 +39,12 @@ func (f *runFlags) choose(opts *fleet.Options, files, command []string) (sources
 		command = []string{f.binary}
 	}
 	opts.Payload.Command = command
-	opts.Hosts, sources, err = f.targets(files, command)
+	opts.Hosts, sources, err = f.targets(hosts, files, command)
 	return sources, err
 }
 
 // chooseMgmt is choose for mgmt. Its code is not ours to read.
-func (f *runFlags) chooseMgmt(opts *fleet.Options, files, command []string) (err error) {
+func (f *runFlags) chooseMgmt(opts *fleet.Options, hosts []*inventory.Entry, files, command []string) (err error) {
 	switch {
 	case len(command) > 0:
 		return errors.New("--payload mgmt: give mgmt's code, not a command")
@@ -51,16 +52,12 @@ func (f *runFlags) chooseMgmt(opts *fleet.Options, files, command []string) (err
 		return errors.New("--payload mgmt: name one file of mgmt code (.mcl or .yaml), or one directory")
 	case f.binary == "":
 		return errors.New("--payload mgmt: name mgmt itself with --binary FILE")
-	case len(f.hosts) == 0:
-		return errors.New("no host was named: use -H HOST")
+	case len(hosts) == 0:
+		return errNoHost
 	case len(f.vars) > 0:
 		return errors.New("--var is for templates of definitions; mgmt's code has variables of its own")
 	}
 	opts.Payload.Mgmt, opts.Payload.Binary = &fleet.Mgmt{Binary: f.binary, Code: files[0]}, ""
-	hosts, err := f.namedHosts()
-	if err != nil {
-		return err
-	}
 	opts.Hosts, err = f.fleetHosts(hosts, nil)
 	return err
 }

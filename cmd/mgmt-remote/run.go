@@ -36,7 +36,7 @@ var convergences = []string{string(fleet.ConvergeGroup), string(fleet.ConvergeHo
 
 // runFlags are the flags of run, as given.
 type runFlags struct {
-	hosts  []string
+	hosts  hostFlags
 	prefix string
 
 	payload  string
@@ -120,7 +120,13 @@ etcd: it trusts the whole fleet.
 
 A HOST is [NAME=][USER@]HOST[:PORT] or ssh://USER:PASSWORD@HOST:PORT; before a
 port, an IPv6 address stands in brackets. Everyone who sees the command line
-sees a password in it: use a key, or --ask-pass.
+sees a password in it: use a key, or --ask-pass. Other brackets make many of one
+(web[1-20,30], rack[01-12][a,b]), and , ! & ^ are union, difference,
+intersection and what is in one only.
+
+Inventories (-I, --inventory-cmd) name hosts with groups, labels and variables,
+which templates find in .Vars; see docs/inventory.md. With -H, too, only the
+hosts of -H are meant, with what the inventories say of them.
 
 COMMAND, ARG and the values of --env are templates over {{.Host}} {{.Run}}
 {{.Dir}} {{.Endpoint}} {{.OS}} {{.Arch}} {{.User}} {{.Home}}.
@@ -134,7 +140,8 @@ another initiator, 130 interrupted.`,
 		Example: `  mgmt-remote run site.yaml
   mgmt-remote run -H root@192.0.2.7 -H db2:2222 --converged-timeout 5s site.yaml
   mgmt-remote run -H h1 -H h2 --var port=80 --var h2:port=8080 web.yaml.tmpl
-  mgmt-remote run -H h1 -H h2 -- uname -a
+  mgmt-remote run -H 'root@web[1-20]' -- uname -a
+  mgmt-remote run -I fleet.yaml -l 'web & !dc2' site.yaml
   mgmt-remote run -H h1 --on-reboot rerun --retry-for 10m -- ./next-step
   mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'
   mgmt-remote run -H h1 -H h2 --payload mgmt --binary ./mgmt site.mcl`,
@@ -156,7 +163,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	p := cmd.Flags()
 	p.SortFlags = false
 	flagGroup(p, "Hosts and payload", func(p *pflag.FlagSet) {
-		p.StringArrayVarP(&f.hosts, "host", "H", nil, "a `HOST` to run on (repeatable)")
+		f.hosts.register(p, "a `HOST` to run on, or many: 'web[1-20]' (repeatable)")
 		p.StringVar(&f.prefix, "prefix", "", "work in `DIR` on the hosts (default: the first usable of /var/tmp, ~/.cache, /tmp)")
 		p.StringVar(&f.payload, "payload", "", "`KIND` of payload: graph, command or mgmt (default: a command after --, else a graph)")
 		p.StringVar(&f.binary, "binary", "", "copy the local `FILE` and run it as the command, or as mgmt")
@@ -235,7 +242,14 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if cmd.Flags().Changed("converged-timeout") && f.convergedTimeout == 0 {
 		opts.ConvergedTimeout = time.Nanosecond // at once; the fleet's 0 is "never"
 	}
-	sources, err := f.choose(&opts, files, command)
+	if f.detach && slices.Contains(f.hosts.inventories, stdinName) {
+		return errors.New("--detach begins the run in another process, and standard input can be read once: give -I a file")
+	}
+	entries, err := f.hosts.choose(cmd)
+	if err != nil {
+		return err
+	}
+	sources, err := f.choose(&opts, entries, files, command)
 	if err != nil {
 		return err
 	}
@@ -243,8 +257,8 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 		return fmt.Errorf("--converge group needs all %d hosts at the same time, and --max-connections %d does not let them: "+
 			"a group has converged only while all of it runs; use --converge host, or more connections", n, f.maxConnections)
 	}
-	for _, h := range opts.Hosts {
-		if h.Password != "" {
+	for i, s := range sources {
+		if h := opts.Hosts[i]; s.remote && h.Password != "" {
 			say(cmd.ErrOrStderr(), "warning: the password of %s is in a URL, where others can see it; use a key or --ask-pass", h.Name)
 		}
 	}

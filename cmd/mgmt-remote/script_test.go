@@ -117,6 +117,17 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 		ts.Setenv("user", user)
 		ts.Setenv("addr", addr)
 	},
+	// inventory FILE NAME=USER@ADDR... writes an inventory of hosts.
+	"inventory": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := "hosts:\n"
+		for _, h := range args[1:] {
+			name, where, _ := strings.Cut(h, "=")
+			user, addr, _ := strings.Cut(where, "@")
+			ip, port, _ := net.SplitHostPort(addr)
+			text += fmt.Sprintf("  %s: {address: %q, port: %s, user: %s}\n", name, ip, port, user)
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	},
 	// nothing-left fails when anything but the cache is below $prefix.
 	"nothing-left": func(ts *testscript.TestScript, _ bool, _ []string) {
 		left, err := filepath.Glob(ts.Getenv("prefix") + "/*/*")

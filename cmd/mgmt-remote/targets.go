@@ -3,27 +3,23 @@
 package main
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
-// targets makes the hosts of -H, files and their remote: keys, and checks all of it. For each host there is the file
-// that its definition is in; none where the payload is a command.
-func (f *runFlags) targets(files, command []string) ([]fleet.Host, []*source, error) {
-	hosts, err := f.namedHosts()
-	if err != nil {
-		return nil, nil, err
-	}
+// targets makes the fleet's hosts of those that flags named, files and their remote: keys, and checks all of it. For each
+// host there is the file that its definition is in; none where the payload is a command.
+func (f *runFlags) targets(hosts []*inventory.Entry, files, command []string) ([]fleet.Host, []*source, error) {
 	if len(command) > 0 {
 		switch {
 		case len(files) > 0:
 			return nil, nil, errors.New("give a definition file or a command after --, not both")
 		case len(hosts) == 0:
-			return nil, nil, errors.New("no host was named: use -H HOST")
+			return nil, nil, errNoHost
 		case f.noop:
 			return nil, nil, errors.New("--noop is for definitions; what a command would do only the command knows")
 		case len(f.vars) > 0:
@@ -41,7 +37,7 @@ func (f *runFlags) targets(files, command []string) ([]fleet.Host, []*source, er
 	}
 	first, known := inventory.Host{}, variablesOfAny(vars)
 	if len(hosts) > 0 { // the others follow in giveVariables
-		first, known = hosts[0], variablesOf(vars, hosts[0].Name)
+		first, known = hosts[0].Host, variablesOf(vars, hosts[0])
 	}
 	read, err := load(files, first, known)
 	if err != nil {
@@ -50,7 +46,7 @@ func (f *runFlags) targets(files, command []string) ([]fleet.Host, []*source, er
 	sources := read
 	switch {
 	case len(hosts) > 0 && len(files) > 1:
-		return nil, nil, errors.New("with -H give one definition file: it is for all hosts named")
+		return nil, nil, errors.New("with -H or -I give one definition file: it is for all hosts named")
 	case len(hosts) > 0:
 		sources = make([]*source, len(hosts))
 		for i := range sources {
@@ -62,7 +58,7 @@ func (f *runFlags) targets(files, command []string) ([]fleet.Host, []*source, er
 			if err != nil {
 				return nil, nil, err
 			}
-			hosts = append(hosts, h)
+			hosts = append(hosts, &inventory.Entry{Host: h})
 		}
 	}
 	targets, err := f.fleetHosts(hosts, sources)
@@ -72,27 +68,18 @@ func (f *runFlags) targets(files, command []string) ([]fleet.Host, []*source, er
 	return targets, sources, f.giveVariables(vars, hosts, targets, sources)
 }
 
-// namedHosts returns the hosts of -H.
-func (f *runFlags) namedHosts() ([]inventory.Host, error) {
-	hosts := make([]inventory.Host, 0, len(f.hosts))
-	for _, text := range f.hosts {
-		h, err := inventory.ParseHost(text)
-		if err != nil {
-			return nil, fmt.Errorf("--host: %w", err)
-		}
-		hosts = append(hosts, h)
-	}
-	return hosts, nil
-}
-
 // fleetHosts makes hosts for the fleet; sources, if there are any, one for each.
-func (f *runFlags) fleetHosts(hosts []inventory.Host, sources []*source) ([]fleet.Host, error) {
+func (f *runFlags) fleetHosts(entries []*inventory.Entry, sources []*source) ([]fleet.Host, error) {
+	hosts := make([]inventory.Host, len(entries))
+	for i, e := range entries {
+		hosts[i] = e.Host
+	}
 	if err := inventory.Unique(hosts); err != nil {
 		return nil, err
 	}
 	out := make([]fleet.Host, len(hosts))
 	for i, h := range hosts {
-		out[i] = fleet.Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: f.prefix}
+		out[i] = fleet.Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: cmp.Or(f.prefix, h.Prefix)}
 		if sources != nil {
 			out[i].Definition, out[i].File = sources[i].bytes, sources[i].file
 		}
@@ -101,7 +88,7 @@ func (f *runFlags) fleetHosts(hosts []inventory.Host, sources []*source) ([]flee
 }
 
 // giveVariables gives each host of a template its variables. What its remote: said before they were known, it must still say.
-func (f *runFlags) giveVariables(vars []hostVariable, hosts []inventory.Host, targets []fleet.Host, sources []*source) error {
+func (f *runFlags) giveVariables(vars []hostVariable, hosts []*inventory.Entry, targets []fleet.Host, sources []*source) error {
 	if err := checkVariables(vars, hosts); err != nil {
 		return err
 	}
@@ -112,7 +99,7 @@ func (f *runFlags) giveVariables(vars []hostVariable, hosts []inventory.Host, ta
 			continue
 		}
 		templates++
-		targets[i].Vars = variablesOf(vars, targets[i].Name)
+		targets[i].Vars = variablesOf(vars, hosts[i])
 		if err := s.checkFor(targets[i], s.bytes); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -115,6 +116,9 @@ func TestTargets(t *testing.T) {
 		want           string // name user addr port graph; ... or part of an error after "!"
 	}{
 		{"one file for all", []string{"x", "root@y:23"}, []string{bare}, nil, "x  x 22 bare; y-23 root y 23 bare"},
+		{"a node set", []string{"u@x[1-3]:22!x2", "y"}, []string{bare}, nil, "x1 u x1 22 bare; x3 u x3 22 bare; y  y 22 bare"},
+		{"the same host in two sets", []string{"x[1-2]", "x[2-3]"}, []string{bare}, nil, "x1  x1 22 bare; x2  x2 22 bare; x3  x3 22 bare"},
+		{"one name for two hosts", []string{"x=a", "x=b"}, []string{bare}, nil, "!used twice, for a:22 and b:22"},
 		{"-H goes before remote", []string{"x"}, []string{a}, nil, "x  x 22 a"},
 		{"each file its host", nil, []string{a, b}, nil, "a.example-2200 root a.example 2200 a; db  b.example 22 b"},
 		{"a command", []string{"x"}, nil, []string{"true"}, "x  x 22 "},
@@ -126,8 +130,13 @@ func TestTargets(t *testing.T) {
 		{"the same host twice", nil, []string{a, a}, nil, "!used twice"},
 		{"not a host", []string{"a b"}, []string{bare}, nil, "!--host: "},
 	} {
-		f := runFlags{hosts: tc.hosts, prefix: "/p"}
-		hosts, sources, err := f.targets(tc.files, tc.command)
+		f := runFlags{hosts: hostFlags{named: tc.hosts, format: "auto"}, prefix: "/p"}
+		var hosts []fleet.Host
+		var sources []*source
+		entries, err := f.hosts.choose(&cobra.Command{})
+		if err == nil {
+			hosts, sources, err = f.targets(entries, tc.files, tc.command)
+		}
 		var got []string
 		for _, h := range hosts {
 			if h.Prefix != "/p" {
@@ -154,12 +163,13 @@ func TestVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	said := map[string]map[string]inventory.Value{"h3": {"d": {Text: "said"}, "a": {Text: "said"}}} // by an inventory
 	for host, want := range map[string]map[string]string{
 		"h1": {"a": "3", "b": "=x:y", "c": "all"},
 		"h2": {"a": "2", "b": "", "c": "all"},
-		"h3": {"a": "2", "c": "all"},
+		"h3": {"a": "2", "c": "all", "d": "said"},
 	} {
-		if got := variablesOf(vars, host); !maps.Equal(got, want) {
+		if got := variablesOf(vars, &inventory.Entry{Host: inventory.Host{Name: host}, Vars: said[host]}); !maps.Equal(got, want) {
 			t.Errorf("%s has %q, want %q", host, got, want)
 		}
 	}

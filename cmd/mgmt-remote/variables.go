@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 )
 
@@ -43,10 +44,13 @@ func parseVariables(texts []string) ([]hostVariable, error) {
 	return all, nil
 }
 
-// variablesOf returns what a host's template finds in .Vars.
-func variablesOf(all []hostVariable, host string) map[string]string {
-	vars := map[string]string{}
-	for _, owner := range []string{"", host} {
+// variablesOf returns what a host's template finds in .Vars: what the inventory says, and above it --var.
+func variablesOf(all []hostVariable, host *inventory.Entry) map[string]string {
+	vars := make(map[string]string, len(host.Vars))
+	for key, v := range host.Vars {
+		vars[key] = v.Text
+	}
+	for _, owner := range []string{"", host.Host.Name} {
 		for _, v := range all {
 			if v.host == owner {
 				vars[v.key] = v.value
@@ -63,24 +67,26 @@ func variablesOfAny(all []hostVariable) map[string]string {
 	for _, v := range all {
 		vars[v.key] = v.value
 	}
-	maps.Copy(vars, variablesOf(all, ""))
+	maps.Copy(vars, variablesOf(all, &inventory.Entry{}))
 	return vars
 }
 
 // checkVariables finds variables of hosts that there are not.
-func checkVariables(all []hostVariable, hosts []inventory.Host) error {
+func checkVariables(all []hostVariable, hosts []*inventory.Entry) error {
 	for _, v := range all {
-		if v.host != "" && !slices.ContainsFunc(hosts, func(h inventory.Host) bool { return h.Name == v.host }) {
-			names := make([]string, len(hosts))
-			for i, h := range hosts {
-				names[i] = h.Name
-			}
-			more := ""
-			if len(names) > 5 {
-				names, more = names[:5], fmt.Sprintf(" and %d more", len(hosts)-5)
-			}
-			return fmt.Errorf("--var %q: no host of this run is called %s; there are %s%s", v.text, v.host, strings.Join(names, ", "), more)
+		if v.host != "" && !slices.ContainsFunc(hosts, func(e *inventory.Entry) bool { return e.Host.Name == v.host }) {
+			return fmt.Errorf("--var %q: no host of this run is called %s; there are %s", v.text, v.host, someOf(inventory.Names(hosts)))
 		}
 	}
 	return nil
+}
+
+// someOf folds names, and leaves out what is too long for a message.
+func someOf(names []string) string {
+	const most = 5
+	pieces := nodeset.FoldList(names)
+	if len(pieces) > most {
+		return fmt.Sprintf("%s and more, %d hosts together", strings.Join(pieces[:most], ","), len(names))
+	}
+	return strings.Join(pieces, ",")
 }

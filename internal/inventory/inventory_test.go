@@ -469,7 +469,7 @@ func TestDetect(t *testing.T) {
 		{"hosts", "[1-3]x\n", FormatList},
 		{"-", "", FormatList},
 	} {
-		if got := detect(c.name, []byte(c.data)); got != c.want {
+		if got := Detect(c.name, []byte(c.data)); got != c.want {
 			t.Errorf("%s with %q: got %s, want %s", c.name, c.data, got, c.want)
 		}
 	}

@@ -92,7 +92,7 @@ func (b *Builder) Read(src Source) error {
 	}
 	format := src.Format
 	if format == "" || format == FormatAuto {
-		format = detect(src.Name, data)
+		format = Detect(src.Name, data)
 	}
 	switch format {
 	case FormatYAML, FormatAnsibleYAML, formatSomeYAML:
@@ -119,8 +119,8 @@ var (
 	iniHost    = regexp.MustCompile(`^\S+\s+\w+\s*=|\[[^\]]*:[^\]:]*\][^:]*$`)
 )
 
-// detect finds the format by the ending of the name, or by the first lines that say something.
-func detect(name string, data []byte) Format {
+// Detect finds the format by the ending of the name, or by the first lines that say something. Without a name the content alone counts.
+func Detect(name string, data []byte) Format {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".yaml", ".yml":
 		return formatSomeYAML
