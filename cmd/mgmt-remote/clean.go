@@ -66,7 +66,7 @@ func clean(cmd *cobra.Command, f *runFlags, what fleet.CleanOptions) error {
 	if err != nil {
 		return err
 	}
-	hosts, err := f.hosts.choose(cmd)
+	hosts, err := f.hosts.chooseToConnect(cmd)
 	if err != nil {
 		return err
 	}

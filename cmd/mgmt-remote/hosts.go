@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -131,7 +132,8 @@ type fact struct {
 
 // facts are what is used of a host: what was said, and the defaults of what was not.
 func facts(e *inventory.Entry) []fact {
-	defaults := map[inventory.Field]string{inventory.Address: e.Host.Addr, inventory.Port: fmt.Sprint(e.Host.Port)}
+	addr, port, _ := net.SplitHostPort(e.Host.Address()) // which has joined them
+	defaults := map[inventory.Field]string{inventory.Address: addr, inventory.Port: port}
 	var all []fact
 	for _, field := range inventory.Fields() {
 		v, said := e.Fields[field]

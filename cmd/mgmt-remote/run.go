@@ -245,7 +245,7 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if f.detach && slices.Contains(f.hosts.inventories, stdinName) {
 		return errors.New("--detach begins the run in another process, and standard input can be read once: give -I a file")
 	}
-	entries, err := f.hosts.choose(cmd)
+	entries, err := f.hosts.chooseToConnect(cmd)
 	if err != nil {
 		return err
 	}

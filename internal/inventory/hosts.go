@@ -156,6 +156,6 @@ func (b *Builder) parseGiven(text string) (givenHost, error) {
 	if h.Name == defaultName(h.Addr, h.Port) && b.machines[h.Addr] != nil {
 		h.Name = h.Addr
 	}
-	said := h.Port != DefaultPort || strings.HasSuffix(text, ":22") && (!strings.Contains(h.Addr, ":") || strings.HasSuffix(text, "]:22"))
+	said := h.Port != 0 && h.Port != DefaultPort || strings.HasSuffix(text, ":22") && (!strings.Contains(h.Addr, ":") || strings.HasSuffix(text, "]:22"))
 	return givenHost{Host: h, port: said}, nil
 }
