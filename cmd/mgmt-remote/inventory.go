@@ -124,9 +124,6 @@ func (f *hostFlags) chooseToConnect(cmd *cobra.Command) ([]*inventory.Entry, err
 	var keys []string
 	first := ""
 	for _, e := range entries {
-		if v, said := e.Fields[inventory.Jump]; said {
-			return nil, fmt.Errorf("%s: %s is behind %s, and jump hosts of inventories are not supported yet", v.Origin, e.Host.Name, v.Text)
-		}
 		if v, said := e.Fields[inventory.Identity]; said {
 			if first == "" {
 				first = v.Origin.String()

@@ -80,6 +80,9 @@ func (f *runFlags) fleetHosts(entries []*inventory.Entry, sources []*source) ([]
 	out := make([]fleet.Host, len(hosts))
 	for i, h := range hosts {
 		out[i] = fleet.Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: cmp.Or(f.prefix, h.Prefix)}
+		if f.jump == "" { // the flag goes before what inventories say
+			out[i].Jump = entries[i].Fields[inventory.Jump].Text
+		}
 		if sources != nil {
 			out[i].Definition, out[i].File = sources[i].bytes, sources[i].file
 		}

@@ -35,6 +35,9 @@ var ansibleFields = map[string]Field{
 	string(connection): connection, string(priority): priority,
 }
 
+// proxyJump is how arguments for ssh name jump hosts.
+var proxyJump = regexp.MustCompile(`(?:^|\s)(?:-J\s*|-o\s*["']?ProxyJump[= ])["']?([^\s"']+)["']?`)
+
 // ansibleUnused are parameters that change what Ansible does on the way to a host or on it, and nothing here.
 var ansibleUnused = map[string]struct{}{
 	"ansible_become": {}, "ansible_become_user": {}, "ansible_become_method": {}, "ansible_become_exe": {}, "ansible_become_flags": {},
@@ -77,7 +80,18 @@ func (a *ansible) assign(said *settings, key, text string, from Origin) error {
 		a.once(key, "%s: %s is not used, and left out", from.place(), key)
 		return nil
 	}
-	if _, unused := ansibleUnused[key]; unused {
+	rest := text
+	if strings.HasSuffix(key, "_args") && strings.HasPrefix(key, "ansible_ssh_") {
+		if m := proxyJump.FindStringSubmatch(text); m != nil {
+			jump, err := checkField(Jump, m[1])
+			if err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+			said.field(Jump, Value{Text: jump, Origin: from})
+			rest = strings.TrimSpace(strings.Replace(text, m[0], "", 1))
+		}
+	}
+	if _, unused := ansibleUnused[key]; unused && rest != "" {
 		a.once(key, "%s: %s is not used: it is a variable like any other", from.place(), key)
 	}
 	if err := validVar(key); err != nil {

@@ -33,6 +33,10 @@ func checkField(f Field, text string) (string, error) {
 	case User:
 		var h Host
 		return text, h.setUser(text)
+	case Jump:
+		if _, err := ParseJump(text); err != nil {
+			return "", err
+		}
 	case Prefix:
 		if !path.IsAbs(text) {
 			return "", errors.New("is not an absolute path")

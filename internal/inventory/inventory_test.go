@@ -144,6 +144,7 @@ func TestOwnFormatRefuses(t *testing.T) {
 		"hosts: {a: {port: 0}}":                          "a:1:19: a: port: port is not a number from 1 to 65535",
 		"hosts: {a: {port: [1]}}":                        "a: port: want one value, not a list",
 		"hosts: {a: {user: 'a b'}}":                      "a: user: user name has white space",
+		"hosts: {a: {jump: 'b,,c'}}":                     "a:1:19: a: jump: jump host \"\": address is empty",
 		"hosts: {a: {prefix: x}}":                        "a: prefix: is not an absolute path",
 		"hosts: {a: {address: 'a b'}}":                   "a: address: address \"a b\" has characters",
 		"hosts: {a: {address: 'x{{ y }}'}}":              "is a Jinja template",
@@ -300,7 +301,7 @@ ansible_ssh_private_key_file = ~/.ssh/web
 http_port = 80 # comment
 title = "quoted # text" # comment
 raw = a # b
-ansible_ssh_common_args='-o ProxyJump=bastion'
+ansible_ssh_common_args='-o ProxyJump=bastion -C'
 ansible_become_password=hunter2
 [db]
 db1 ansible_ssh_host=::1 ansible_password=hunter2 ansible_python_interpreter=/usr/bin/python3
@@ -313,13 +314,13 @@ localhost ansible_connection=local
 `)
 	wantDump(t, inv, `
 lone lone=192.0.2.9 in all,ungrouped
-web01.example web01.example=deploy@web01.example:2222 in all,prod,db,web identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion http_port=80 nick=a b path=c:\d raw=a # b title=quoted # text
-web02.example web02.example=deploy@web02.example:2222 in all,prod,web identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion http_port=80 nick=a b path=c:\d raw=a # b title=quoted # text
-web03.example web03.example=deploy@web03.example:2222 in all,prod,web identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion http_port=80 nick=a b path=c:\d raw=a # b title=quoted # text
-wa wa in all,prod,web identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion http_port=80 raw=a # b step=yes title=quoted # text x=1
-wb wb in all,prod,web identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion http_port=80 raw=a # b title=quoted # text x=1
-wc wc in all,prod,web identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion http_port=80 raw=a # b step=yes title=quoted # text x=1
-we we in all,prod,web identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion http_port=80 raw=a # b step=yes title=quoted # text
+web01.example web01.example=deploy@web01.example:2222 in all,prod,db,web jump=bastion identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion -C http_port=80 nick=a b path=c:\d raw=a # b title=quoted # text
+web02.example web02.example=deploy@web02.example:2222 in all,prod,web jump=bastion identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion -C http_port=80 nick=a b path=c:\d raw=a # b title=quoted # text
+web03.example web03.example=deploy@web03.example:2222 in all,prod,web jump=bastion identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion -C http_port=80 nick=a b path=c:\d raw=a # b title=quoted # text
+wa wa in all,prod,web jump=bastion identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion -C http_port=80 raw=a # b step=yes title=quoted # text x=1
+wb wb in all,prod,web jump=bastion identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion -C http_port=80 raw=a # b title=quoted # text x=1
+wc wc in all,prod,web jump=bastion identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion -C http_port=80 raw=a # b step=yes title=quoted # text x=1
+we we in all,prod,web jump=bastion identity=~/.ssh/web ansible_ssh_common_args=-o ProxyJump=bastion -C http_port=80 raw=a # b step=yes title=quoted # text
 db1 db1=[::1] in all,prod,db password=hunter2 ansible_python_interpreter=/usr/bin/python3
 `)
 	want := []string{
@@ -333,23 +334,47 @@ db1 db1=[::1] in all,prod,db password=hunter2 ansible_python_interpreter=/usr/bi
 	}
 }
 
+func TestJumpHostsOfAnsible(t *testing.T) {
+	for args, want := range map[string]string{
+		`-o ProxyJump=ops@bastion:2222,b`:           "ops@bastion:2222,b",
+		`-o "ProxyJump bastion"`:                    "bastion",
+		`-o 'ProxyJump=bastion' -o Compression=yes`: "bastion",
+		`-C -J bastion`:                             "bastion",
+		`-Jbastion`:                                 "bastion",
+		`-o ProxyCommand="ssh -W %h:%p bastion"`:    "",
+	} {
+		var said settings
+		a := newAnsible(&Builder{}, &tree{problems: &problems{}})
+		if err := a.assign(&said, "ansible_ssh_common_args", args, Origin{File: "x"}); err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+		if got := said.fields[Jump].Text; got != want {
+			t.Errorf("%s: got %q, want %q", args, got, want)
+		}
+		if more := strings.Contains(args, "-C") || strings.Contains(args, "Comp") || want == ""; more != (len(a.warnings) == 1) {
+			t.Errorf("%s: warnings are %q", args, a.warnings)
+		}
+	}
+}
+
 func TestAnsibleINIRefuses(t *testing.T) {
 	for source, say := range map[string]string{
-		"[g]\na b":                     "a:2: want KEY=VALUE after the host's name",
-		"[g]\na b='c":                  "a:2: a quotation mark is not closed",
-		"[g:vars]\nx=1":                "a:1: there is no group g",
-		"[g:children]\nh":              "a:2: there is no group h",
-		"[g:children]\nh i":            "a:2: want one group per line",
-		"[g:things]\n":                 "a:1: a section is [GROUP], [GROUP:vars] or [GROUP:children]",
-		"[all:vars]\nnothing":          "a:2: want KEY=VALUE",
-		"a ansible_port=x":             "a:1: ansible_port: port is not a number",
-		"a ansible_host='{{ x }}'":     "a:1: ansible_host: is a Jinja template",
-		"a ansible_password='{{ x }}'": "a:1: ansible_password is a Jinja template",
-		"a b-c=1":                      `a:1: variable "b-c"`,
-		"a[3:1]":                       "the range runs backwards",
-		"a[1:]":                        "has no end",
-		"a[01:3]":                      "with leading zeros both ends",
-		"a@b x=1":                      "host name",
+		"[g]\na b":            "a:2: want KEY=VALUE after the host's name",
+		"[g]\na b='c":         "a:2: a quotation mark is not closed",
+		"[g:vars]\nx=1":       "a:1: there is no group g",
+		"[g:children]\nh":     "a:2: there is no group h",
+		"[g:children]\nh i":   "a:2: want one group per line",
+		"[g:things]\n":        "a:1: a section is [GROUP], [GROUP:vars] or [GROUP:children]",
+		"[all:vars]\nnothing": "a:2: want KEY=VALUE",
+		"a ansible_ssh_common_args='-J u:hunter2@b'": "a:1: ansible_ssh_common_args: jump host \"u:***@b\": a password",
+		"a ansible_port=x":                           "a:1: ansible_port: port is not a number",
+		"a ansible_host='{{ x }}'":                   "a:1: ansible_host: is a Jinja template",
+		"a ansible_password='{{ x }}'":               "a:1: ansible_password is a Jinja template",
+		"a b-c=1":                                    `a:1: variable "b-c"`,
+		"a[3:1]":                                     "the range runs backwards",
+		"a[1:]":                                      "has no end",
+		"a[01:3]":                                    "with leading zeros both ends",
+		"a@b x=1":                                    "host name",
 		"[a:children]\nb\n[b:children]\na\n[a]\n[b]": "is in itself",
 		"[g:children]\nall\n[all]":                   "all is the group of all hosts",
 	} {
