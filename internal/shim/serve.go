@@ -87,7 +87,10 @@ func newServer(dir string, log *logger) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, spec: spec, log: log, out: out, store: &recordStore{dir: dir, rec: rec}, quit: make(chan struct{}), exited: make(chan struct{})}
+	s := &server{
+		dir: dir, spec: spec, log: log, out: out, store: &recordStore{dir: dir, rec: rec},
+		quit: make(chan struct{}), exited: make(chan struct{}), ending: make(chan struct{}),
+	}
 	if s.control, err = listenUnix(controlSocket); err != nil {
 		return nil, err
 	}

@@ -38,7 +38,8 @@ type server struct {
 	recordLate atomic.Bool // somebody tries to write the record again
 	warnings   []string    // what initiators are to know
 	exited     chan struct{}
-	status     status // of a payload with a status file
+	ending     chan struct{} // closed with terminated
+	status     status        // of a payload with a status file
 
 	mu           sync.Mutex
 	exit         *wire.Exit      // set once, then never changed
@@ -79,6 +80,7 @@ func (s *server) run(terminate <-chan os.Signal) {
 	// The session stays, for whoever attaches next.
 	s.mu.Lock()
 	s.terminated = true
+	close(s.ending)
 	s.stopFinishing()
 	a := s.current
 	s.mu.Unlock()
@@ -97,8 +99,29 @@ func (s *server) run(terminate <-chan os.Signal) {
 // errorTerminated is the exit record's error where the end of the host, or of the login, ended the session.
 const errorTerminated = "the host was shut down, or its login sessions were ended: the shim got SIGTERM and ended the payload"
 
+// alsoToUs is how long our own SIGTERM may come after the payload's, where both are part of a shutdown.
+const alsoToUs = 500 * time.Millisecond
+
+// awaitOurs waits for our own SIGTERM where the payload ended by one that no initiator asked for: a shutdown signals all processes, one
+// after the other.
+func (s *server) awaitOurs(e *wire.Exit) {
+	s.mu.Lock()
+	asked := !s.terminateBy.IsZero()
+	s.mu.Unlock()
+	if asked || e.Signal != int32(syscall.SIGTERM) {
+		return
+	}
+	t := time.NewTimer(alsoToUs)
+	defer t.Stop()
+	select {
+	case <-s.ending:
+	case <-t.C:
+	}
+}
+
 // setExit records how the payload ended: on disk first, then for everybody.
 func (s *server) setExit(e *wire.Exit) {
+	s.awaitOurs(e)
 	s.mu.Lock()
 	if s.terminated && e.Error == "" {
 		e.Error, e.ShutDown = errorTerminated, true
