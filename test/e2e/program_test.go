@@ -229,6 +229,15 @@ func (p *process) await(what string, match func(event) bool) event {
 // awaitFrom is await without the first events.
 func (p *process) awaitFrom(from int, what string, match func(event) bool) event {
 	p.t.Helper()
+	e, ok := p.awaitOrEnd(from, match)
+	if !ok {
+		p.t.Fatalf("the program ended (%v) without: %s", p.cmd.ProcessState, what)
+	}
+	return e
+}
+
+// awaitOrEnd is awaitFrom where the program may end without the event.
+func (p *process) awaitOrEnd(from int, match func(event) bool) (event, bool) {
 	over := false
 	for {
 		p.mu.Lock()
@@ -236,11 +245,11 @@ func (p *process) awaitFrom(from int, what string, match func(event) bool) event
 		p.mu.Unlock()
 		for ; from < len(events); from++ {
 			if match(events[from]) {
-				return events[from]
+				return events[from], true
 			}
 		}
 		if over {
-			p.t.Fatalf("the program ended (%v) without: %s", p.cmd.ProcessState, what)
+			return event{}, false
 		}
 		select {
 		case <-grew:
