@@ -170,8 +170,11 @@ func TestTreeIsKept(t *testing.T) {
 		{"a file in that", func() { write(t, in(dir, "src/n/m/o/p"), "5") }},
 		{"its copy", func() { write(t, in(dir, "dst/n/m/o/p"), "6") }},
 		{"a directory removed", func() {
-			if err := os.RemoveAll(in(dir, "dst/n")); err != nil {
-				t.Fatal(err)
+			// The engine may put back what was removed first while the rest goes.
+			for err := os.RemoveAll(in(dir, "dst/n")); err != nil; err = os.RemoveAll(in(dir, "dst/n")) {
+				if !errors.Is(err, syscall.ENOTEMPTY) {
+					t.Fatal(err)
+				}
 			}
 		}},
 		{"its copy, again", func() { write(t, in(dir, "dst/n/m/o/p"), "7") }},

@@ -154,6 +154,8 @@ look() {
 		state=started line=
 		{ read -r line <"$dir/shim.json"; } 2>/dev/null
 		if alive; then state=live; fi
+	elif [ ! -d "$dir" ]; then
+		return 0 # the shim has cleaned up between our two looks: this is no session that was never begun
 	fi
 	say session "$state $1 $dir"
 }

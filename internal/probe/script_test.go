@@ -226,6 +226,26 @@ func TestSessionStates(t *testing.T) {
 	}
 }
 
+// TestSessionThatGoesMeanwhile: a session that is cleaned up while the probe looks at it is not there. Were it reported as
+// prepared, an initiator that does not know how far its start got would start the payload again.
+func TestSessionThatGoesMeanwhile(t *testing.T) {
+	prefix := tempDir(t)
+	_, env := home(t)
+	dir := SessionDir(BaseDir(prefix, os.Geteuid()), "abc123", "web1")
+	mkfile(t, dir+"/"+SpecFile, 0o600)
+	mkfile(t, dir+"/"+RecordFile, 0o600)
+	// A function of bash stands between the two looks.
+	env = append(env, `BASH_FUNC_[%%=() { if builtin [ "$1 $2" = "-f $SESSION/`+RecordFile+`" ]; then mv "$SESSION" "$SESSION.gone"; fi; builtin [ "$@"; }`,
+		"SESSION="+dir)
+	f := ask(t, local{sh: []string{"bash"}, env: env}, Request{Prefix: prefix})
+	if _, err := os.Stat(dir + ".gone"); err != nil {
+		t.Fatalf("the session did not go while the probe looked: %v", err)
+	}
+	if len(f.Sessions) != 0 {
+		t.Errorf("%+v", f.Sessions)
+	}
+}
+
 func TestSessionsOfOthersAreNotReported(t *testing.T) {
 	prefix, elsewhere := tempDir(t), tempDir(t)
 	_, env := home(t)

@@ -119,11 +119,12 @@ func attach(dir string, p policy) (*net.UnixConn, error) {
 
 // startDaemon starts the daemon of dir, which takes over the lock, and returns when it answers.
 func startDaemon(dir string, p policy, lock *os.File) error {
-	if _, err := readSpec(dir); err != nil {
-		return err
-	}
-	_, started, err := loadRecord(dir)
-	if err != nil {
+	_, err := readSpec(dir)
+	_, started, rerr := loadRecord(dir)
+	switch err := errors.Join(err, rerr); {
+	case !inPlace(dir): // asked last: its record went with it, that is not one that was never begun
+		return fmt.Errorf("%w: %s was removed", errNoSession, dir)
+	case err != nil:
 		return err
 	}
 	if !started && p == neverStart {
@@ -149,6 +150,16 @@ func startDaemon(dir string, p policy, lock *os.File) error {
 		return errors.New(said)
 	}
 	return nil
+}
+
+// inPlace reports whether the working directory is what dir names: a session is renamed before anything in it is removed.
+func inPlace(dir string) bool {
+	here, err := os.Stat(".")
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(dir)
+	return err == nil && os.SameFile(here, there)
 }
 
 // scopeWait is how long the daemon gets to be reached behind the words before it.

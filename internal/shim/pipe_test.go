@@ -1,9 +1,11 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -184,6 +186,21 @@ func TestPipeEndsWhenNobodyReads(t *testing.T) {
 	c.kill()
 	if startOf(int(w.ShimPid)) == "" || startOf(int(w.PayloadPid)) == "" {
 		t.Error("shim or payload has ended with the pipe")
+	}
+}
+
+// TestSessionThatGoesWhileOneAttaches: what is being removed is not started once more.
+func TestSessionThatGoesWhileOneAttaches(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "h1")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir) // as an attach does first
+	if err := os.Rename(dir, dir+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := startDaemon(dir, mayStart, nil); !errors.Is(err, errNoSession) {
+		t.Errorf("%v", err)
 	}
 }
 
