@@ -18,7 +18,8 @@ import (
 )
 
 func newAttachCommand() *cobra.Command {
-	var asJSON, verbose bool
+	var output outputFlags
+	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "attach [flags] [RUN]",
 		Short: "Follow a run that another process drives",
@@ -38,33 +39,37 @@ state was kept, the end is shown.
 			if err != nil {
 				return err
 			}
-			return attach(cmd, run, asJSON, verbose)
+			return attach(cmd, run, output, verbose)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON event per line on stdout (docs/events.md)")
+	output.register(cmd.Flags())
+	output.complete(cmd)
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show states, progress and beginnings of steps, too")
 	return cmd
 }
 
-func attach(cmd *cobra.Command, run string, asJSON, verbose bool) error {
+func attach(cmd *cobra.Command, run string, output outputFlags, verbose bool) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	printer := newPrinter(cmd.OutOrStdout(), asJSON, verbose)
+	to, err := output.open(cmd.OutOrStdout(), verbose)
+	if err != nil {
+		return err
+	}
 	var end *messages.RunFinished
 	show := func(event messages.Event) error {
 		if e, over := event.(messages.RunFinished); over {
 			end = &e
 		}
-		return printer.Print(event)
+		return to.print(event)
 	}
 	f := fleet.Follower{Run: run, Observe: show, Missed: func() {
 		say(cmd.ErrOrStderr(), "the run was faster than what shows it: some events are left out here; all output is kept in the run's directory")
 	}}
-	err := f.Follow(ctx)
+	err = f.Follow(ctx)
 	if errors.Is(err, fleet.ErrNoInitiator) {
 		err = showEnd(run, show)
 	}
-	if cerr := printer.Close(); err == nil {
+	if cerr := to.close(); err == nil || cerr != nil {
 		err = cerr
 	}
 	switch {

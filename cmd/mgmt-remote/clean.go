@@ -53,7 +53,7 @@ unreachable hosts, 130 interrupted.`,
 	})
 	flagGroup(p, "Connections", f.connect)
 	flagGroup(p, "Output", func(p *pflag.FlagSet) {
-		p.BoolVar(&f.json, "json", false, "one JSON object per host and line on stdout")
+		p.BoolVar(&f.output.json, "json", false, "one JSON object per host and line on stdout")
 		p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 		p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	})
@@ -82,7 +82,7 @@ func clean(cmd *cobra.Command, f *runFlags, what fleet.CleanOptions) error {
 	if err != nil {
 		return err
 	}
-	if f.json {
+	if f.output.json {
 		err = cleanedJSON(cmd.OutOrStdout(), results)
 	} else {
 		err = cleanedTable(cmd.OutOrStdout(), results, what.DryRun)

@@ -9,6 +9,7 @@ import (
 // complete says how the values of run's flags are completed. Files are what a shell completes where nothing is said.
 func (f *runFlags) complete(cmd *cobra.Command) {
 	f.hosts.complete(cmd)
+	f.output.complete(cmd)
 	nothing := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
 	for flag, values := range map[string]cobra.CompletionFunc{
 		"host-key": cobra.FixedCompletions([]cobra.Completion{

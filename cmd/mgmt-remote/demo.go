@@ -91,8 +91,11 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 			Name: m.Name(), Addr: addr, Port: m.Port(), User: m.User(), Prefix: m.Prefix(), Definition: demoDefinition(m),
 		})
 	}
-	printer := newPrinter(out, json, false)
-	if err := drive(cmd, opts, printer, nil); err != nil {
+	show, err := (&outputFlags{json: json}).open(out, false)
+	if err != nil {
+		return err
+	}
+	if err := drive(cmd, opts, show, nil); err != nil {
 		return err
 	}
 	return watch.verdict(say)

@@ -116,6 +116,9 @@ func (s *starter) leave(run string) error {
 	return errors.Join(err, s.pipe.Close(), log.Close(), null.Close())
 }
 
+// begin asks for everything that would be asked for later, when there is no terminal any more.
+func (s *starter) begin(ctx context.Context, f *fleet.Fleet) error { return f.Unlock(ctx) }
+
 // Print implements console.Printer: nothing is shown, and the run's beginning is when the terminal is left.
 func (s *starter) Print(event messages.Event) error {
 	if e, begins := event.(messages.RunStarted); begins {

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -13,28 +12,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
-	"github.com/mgmt-remote/mgmt-remote/internal/console"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
-
-// newPrinter shows events in the form asked for.
-func newPrinter(out io.Writer, json, verbose bool) console.Printer {
-	if json {
-		return console.NewJSON(out)
-	}
-	terminal := isTerminal(out)
-	return console.NewLines(out, console.LinesOptions{
-		Terminal: terminal, Color: console.UseColor(terminal, os.Getenv), Verbose: verbose,
-	})
-}
-
-func isTerminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
 
 // driveDetached is drive in a process that leaves its terminal once the run has begun. It has nobody to ask from then on, so that it asks
 // before.
@@ -43,14 +24,14 @@ func driveDetached(cmd *cobra.Command, opts fleet.Options, s *starter, beside fu
 		return errors.New("--detach: nobody could be asked for the passwords of single hosts: use keys, or --ask-pass")
 	}
 	opts.KeepState = true // or nobody would ever know how it went
-	return drive(cmd, opts, s, beside)
+	return drive(cmd, opts, shown{{Printer: s, to: "the process that began the run"}}, beside)
 }
 
-// drive runs a fleet with everything around it that a command has: events to the printer, signals, the exit code. beside,
-// if not nil, goes on as long as the run does.
-func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, beside func(context.Context, *fleet.Fleet)) (err error) {
+// drive runs a fleet with everything around it that a command has: events to those who show them, signals, the exit code.
+// beside, if not nil, goes on as long as the run does.
+func drive(cmd *cobra.Command, opts fleet.Options, to shown, beside func(context.Context, *fleet.Fleet)) (err error) {
 	observe := opts.Observe
-	show := &shower{printer: printer}
+	show := &shower{shown: to}
 	opts.Observe = func(event messages.Event) {
 		show.event(event)
 		if observe != nil {
@@ -68,10 +49,8 @@ func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, besi
 		}
 	}()
 
-	if _, detaches := printer.(*starter); detaches {
-		if err := f.Unlock(cmd.Context()); err != nil {
-			return err
-		}
+	if err := to.begin(cmd.Context(), f); err != nil {
+		return err
 	}
 	interrupted := listen(cmd.ErrOrStderr(), f)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -83,26 +62,21 @@ func drive(cmd *cobra.Command, opts fleet.Options, printer console.Printer, besi
 	cancel()
 	others.Wait()
 	stopped := interrupted()
-	if err := errors.Join(err, printer.Close(), show.err); err != nil {
+	if err := errors.Join(err, to.close()); err != nil {
 		return err
 	}
 	return exitCode(report, stopped)
 }
 
-// shower prints events. Where that is not possible any more (the reader of a pipe is gone), the run is ended properly
+// shower shows events. Where that is not possible any more (the reader of a pipe is gone), the run is ended properly
 // instead of going on unseen.
 type shower struct {
-	printer console.Printer
-	fleet   *fleet.Fleet
-	err     error
+	shown shown
+	fleet *fleet.Fleet
 }
 
 func (s *shower) event(event messages.Event) {
-	if s.err != nil {
-		return
-	}
-	if s.err = s.printer.Print(event); s.err != nil {
-		s.err = fmt.Errorf("write to stdout: %w", s.err)
+	if err := s.shown.print(event); err != nil { // close tells it
 		s.fleet.Stop(messages.StopFinish)
 	}
 }

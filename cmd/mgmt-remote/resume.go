@@ -22,7 +22,7 @@ import (
 type resumeFlags struct {
 	all, takeOver, detach bool
 	tls                   etcdTLSFlags
-	json                  bool
+	output                outputFlags
 	verbose               int
 	logFormat             string
 }
@@ -78,14 +78,17 @@ Interrupts and exit codes are those of "run".`,
 	p.BoolVar(&f.detach, "detach", false, "go on in the background, as with run")
 	f.registerCommon(p)
 	cmd.MarkFlagsMutuallyExclusive("all", "take-over")
-	cmd.MarkFlagsMutuallyExclusive("all", "json")
-	cmd.MarkFlagsMutuallyExclusive("detach", "json")
+	for _, flag := range []string{"json", "output"} {
+		cmd.MarkFlagsMutuallyExclusive("all", flag)
+		cmd.MarkFlagsMutuallyExclusive("detach", flag)
+	}
+	f.output.complete(cmd)
 	return cmd
 }
 
 // registerCommon adds the flags that whoever continues a run needs.
 func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
-	p.BoolVar(&f.json, "json", false, "one JSON event per line on stdout (docs/events.md)")
+	f.output.register(p)
 	p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 	p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	f.tls.register(p)
@@ -93,6 +96,10 @@ func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
 
 // resume continues a run, or continues it only to stop it.
 func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLevel) error {
+	show, err := f.output.open(cmd.OutOrStdout(), f.verbose > 0)
+	if err != nil {
+		return err
+	}
 	opts, err := fleet.Saved("", run)
 	if err != nil {
 		return err
@@ -117,7 +124,7 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 	if stop != messages.StopNone {
 		beside = func(_ context.Context, f *fleet.Fleet) { f.Stop(stop) }
 	}
-	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0), beside)
+	return drive(cmd, opts, show, beside)
 }
 
 // resumeAll continues every interrupted run in a process of its own. One that can't be continued does not keep the others.

@@ -74,7 +74,7 @@ type runFlags struct {
 	etcdEndpoints    []string
 	etcdTLS          etcdTLSFlags
 
-	json      bool
+	output    outputFlags
 	verbose   int
 	logFormat string
 }
@@ -195,7 +195,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		f.etcdTLS.register(p)
 	})
 	flagGroup(p, "Output", func(p *pflag.FlagSet) {
-		p.BoolVar(&f.json, "json", false, "one JSON event per line on stdout (docs/events.md)")
+		f.output.register(p)
 		p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 		p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	})
@@ -222,9 +222,13 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if err != nil {
 		return err
 	}
+	show, err := f.output.open(cmd.OutOrStdout(), f.verbose > 0)
+	if err != nil {
+		return err
+	}
 	if f.detach {
-		if f.json {
-			return errors.New("--detach shows nothing: leave out --json, and give it to attach")
+		if err := f.output.nothingShown(); err != nil {
+			return err
 		}
 		if !cmd.Flags().Changed("orphan-timeout") {
 			opts.OrphanTimeout = fleet.StayOrphanTimeout
@@ -272,7 +276,7 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if f.detach {
 		return detach(cmd, opts, beside)
 	}
-	return drive(cmd, opts, newPrinter(cmd.OutOrStdout(), f.json, f.verbose > 0), beside)
+	return drive(cmd, opts, show, beside)
 }
 
 // options makes the fleet's options of the flags, without hosts and command.

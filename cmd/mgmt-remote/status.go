@@ -90,6 +90,7 @@ A run whose initiator died is continued here only to be stopped, with what
 	cmd.Flags().BoolVar(&leave, "leave", false, "the hosts end and clean up by themselves: as the third ^C")
 	cmd.MarkFlagsMutuallyExclusive("now", "leave")
 	f.registerCommon(cmd.Flags())
+	f.output.complete(cmd)
 	return cmd
 }
 

@@ -1,0 +1,212 @@
+//go:build !engine
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/console"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// form is one way to show a run: a value of --output.
+type form struct {
+	name, what string // what: for completions
+	printer    func(out io.Writer, l look) console.Printer
+}
+
+// look is what a form has to know of where it is shown, and of what the person wants.
+type look struct {
+	terminal bool // somebody looks at it
+	color    bool
+	verbose  bool
+}
+
+// The names of forms that flags and defaults mean.
+const (
+	formLines = "lines"
+	formJSON  = "json"
+)
+
+// forms are all values of --output.
+var forms = []form{
+	{formLines, "a line for each step and host, and payload output behind the host's name", func(out io.Writer, l look) console.Printer {
+		return console.NewLines(out, console.LinesOptions{Terminal: l.terminal, Color: l.color, Verbose: l.verbose})
+	}},
+	{formJSON, "one JSON event per line", func(out io.Writer, _ look) console.Printer { return console.NewJSON(out) }},
+}
+
+// The values of --color.
+const (
+	colorAuto   = "auto"
+	colorAlways = "always"
+	colorNever  = "never"
+)
+
+// outputFlags are the flags that say how a run is shown, as given.
+type outputFlags struct {
+	form  string // "" = the default of where stdout leads
+	json  bool
+	color string // "" = colorAuto
+}
+
+func (f *outputFlags) register(p *pflag.FlagSet) {
+	p.StringVarP(&f.form, "output", "o", "", "`FORM` of what stdout shows: "+words(formNames())+" (default: lines)")
+	p.BoolVar(&f.json, "json", false, "short for --output json: one event per line (docs/events.md)")
+	p.StringVar(&f.color, "color", colorAuto, "`WHEN` to use colours: auto (on terminals, unless NO_COLOR is set), always or never")
+}
+
+// complete completes the values of the flags.
+func (f *outputFlags) complete(cmd *cobra.Command) {
+	values := make([]cobra.Completion, 0, len(forms))
+	for _, f := range forms {
+		values = append(values, cobra.CompletionWithDesc(f.name, f.what))
+	}
+	for flag, values := range map[string][]cobra.Completion{
+		"output": values,
+		"color": {
+			cobra.CompletionWithDesc(colorAuto, "on terminals, unless NO_COLOR is set"),
+			cobra.CompletionWithDesc(colorAlways, "also into files and pipes"), cobra.CompletionWithDesc(colorNever, "no colours"),
+		},
+	} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // there is no such flag: a mistake in this list
+		}
+	}
+}
+
+// chosen returns the form that is asked for, or that fits where nothing is said.
+func (f *outputFlags) chosen() (form, error) {
+	name := f.form
+	switch {
+	case f.json && name != "" && name != formJSON:
+		return form{}, fmt.Errorf("--json is --output json, and --output is %s: leave out one of them", name)
+	case f.json:
+		name = formJSON
+	case name == "":
+		name = formLines
+	}
+	for _, form := range forms {
+		if form.name == name {
+			return form, nil
+		}
+	}
+	return form{}, fmt.Errorf("--output %q: use %s", name, words(formNames()))
+}
+
+// nothingShown is an error where flags say how to show what is not shown.
+func (f *outputFlags) nothingShown() error {
+	switch {
+	case f.json:
+		return errors.New("--detach shows nothing: leave out --json, and give it to attach")
+	case f.form != "":
+		return errors.New("--detach shows nothing: leave out --output, and give it to attach")
+	}
+	return nil
+}
+
+// open makes what a run is shown by.
+func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
+	form, err := f.chosen()
+	if err != nil {
+		return nil, err
+	}
+	l := look{terminal: isTerminal(stdout), verbose: verbose}
+	switch f.color {
+	case colorAuto, "":
+		l.color = console.UseColor(l.terminal, os.Getenv)
+	case colorAlways, colorNever:
+		l.color = f.color == colorAlways
+	default:
+		return nil, fmt.Errorf("--color %q: use auto, always or never", f.color)
+	}
+	return shown{{Printer: form.printer(stdout, l), to: "stdout"}}, nil
+}
+
+// shown are all that get a run's events, in this order.
+type shown []*sink
+
+// sink is a printer, and where it prints to.
+type sink struct {
+	console.Printer
+	to     string // for people
+	broken error  // why it gets nothing any more
+}
+
+// beginner is a printer that wants the fleet before that runs: to ask what can't be asked later, or to steer it. Its error
+// keeps the run from beginning.
+type beginner interface {
+	begin(ctx context.Context, f *fleet.Fleet) error
+}
+
+// begin gives the fleet to those who want it.
+func (s shown) begin(ctx context.Context, f *fleet.Fleet) error {
+	for _, sink := range s {
+		if b, wants := sink.Printer.(beginner); wants {
+			if err := b.begin(ctx, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// print gives an event to all. One that fails gets nothing any more, and does not keep the others from anything. The
+// error is what failed at this event.
+func (s shown) print(event messages.Event) error {
+	var errs []error
+	for _, sink := range s {
+		if sink.broken != nil {
+			continue
+		}
+		if err := sink.Print(event); err != nil {
+			sink.broken = fmt.Errorf("write to %s: %w", sink.to, err)
+			errs = append(errs, sink.broken)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close closes all. The error has all that ever failed.
+func (s shown) close() error {
+	var errs []error
+	for _, sink := range s {
+		err := sink.Close()
+		if sink.broken != nil {
+			err = sink.broken // what else went wrong afterwards is no news
+		} else if err != nil {
+			err = fmt.Errorf("write to %s: %w", sink.to, err)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func formNames() []string {
+	names := make([]string, len(forms))
+	for i, f := range forms {
+		names[i] = f.name
+	}
+	return names
+}
+
+// words lists alternatives: "a, b or c".
+func words(all []string) string {
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " or " + all[last]
+}
