@@ -287,10 +287,14 @@ func (s *session) killPayload() bool {
 }
 
 func (s *session) killInitiator() bool {
-	if s.ended() {
+	err := s.initiator.cmd.Process.Kill()
+	if errors.Is(err, os.ErrProcessDone) { // by itself, after a stop or the payload's end
 		return false
 	}
-	s.initiator.kill()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	<-s.initiator.ended
 	return true
 }
 
