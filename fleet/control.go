@@ -16,10 +16,14 @@ import (
 
 // Status is how a run stands.
 type Status struct {
-	Run   string       `json:"run"`
-	State RunState     `json:"state"`
-	Owner string       `json:"owner"` // its initiator, or the last one, for people
-	Stop  string       `json:"stop"`  // how hard a stop was asked for: none, finish, now or leave
+	Run   string   `json:"run"`
+	State RunState `json:"state"`
+	Owner string   `json:"owner"` // its initiator, or the last one, for people
+	Stop  string   `json:"stop"`  // how hard a stop was asked for: none, finish, now or leave
+
+	Paused         bool `json:"paused"`          // no more hosts begin
+	MaxConnections int  `json:"max_connections"` // hosts in work at the same time; 0 = all
+
 	Hosts []HostStatus `json:"hosts"` // in the order of their names
 }
 
@@ -57,7 +61,7 @@ func (f *Fleet) Status() (Status, error) {
 	for _, r := range results {
 		hosts[r.Host] = HostStatus{Host: r.Host, State: hosts[r.Host].State, Result: &r}
 	}
-	s := Status{Run: run.run.ID(), State: RunLive, Owner: run.run.Owner().String(), Stop: now.Stop.String(), Hosts: []HostStatus{}}
+	s := Status{Run: run.run.ID(), State: RunLive, Owner: run.run.Owner().String(), Stop: now.Stop.String(), Paused: now.Paused, MaxConnections: now.Limit, Hosts: []HostStatus{}}
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
 		s.Hosts = append(s.Hosts, hosts[name])
 	}
@@ -100,12 +104,7 @@ var ErrNoInitiator = control.ErrNobody
 // StopOf asks the initiator of a run of this machine to stop, as Fleet.Stop does. Where nobody drives the run,
 // errors.Is(err, ErrNoInitiator).
 func StopOf(ctx context.Context, stateDir, run string, level messages.StopLevel) error {
-	peek, err := store.PeekRun(stateDir, run)
-	if err != nil {
-		return err
-	}
-	_, err = control.Ask(ctx, peek.Dir, control.Request{Op: control.OpStop, Level: int(level)})
-	return err
+	return ask(ctx, stateDir, run, control.Request{Op: control.OpStop, Level: int(level)})
 }
 
 // controlled lets other processes of the user look at the run and stop it. It implements control.Handler.
@@ -131,11 +130,10 @@ func (c controlled) Stop(level int) error {
 
 // Retry implements control.Handler.
 func (c controlled) Retry(host string) error {
-	c.mu.Lock()
-	_, there := c.hosts[host]
-	c.mu.Unlock()
-	if host != "" && !there {
-		return fmt.Errorf("the run has no host %s", host)
+	if host != "" {
+		if err := c.has(host); err != nil {
+			return err
+		}
 	}
 	c.Fleet.Retry(host)
 	return nil
@@ -150,10 +148,5 @@ func (c controlled) Leave() error {
 // RetryOf ends the waiting of a host of a run for its next attempt to connect, or of all its hosts where none is named.
 // Where nobody drives the run, errors.Is(err, ErrNoInitiator).
 func RetryOf(ctx context.Context, stateDir, run, host string) error {
-	peek, err := store.PeekRun(stateDir, run)
-	if err != nil {
-		return err
-	}
-	_, err = control.Ask(ctx, peek.Dir, control.Request{Op: control.OpRetry, Host: host})
-	return err
+	return ask(ctx, stateDir, run, control.Request{Op: control.OpRetry, Host: host})
 }

@@ -58,6 +58,8 @@ type Fleet struct {
 	running    *running   // whose supervisor that is
 	pending    messages.StopLevel
 	handedOver bool
+	paused     bool
+	limit      int // of hosts in work at the same time; 0 = none
 	ran        bool
 }
 
@@ -86,7 +88,7 @@ func New(opts Options) (*Fleet, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(messages.Event) {}
 	}
-	f := &Fleet{opts: opts, hosts: map[string]Host{}, given: map[string]messages.Definition{}, unsaved: make(chan struct{}, 1)}
+	f := &Fleet{opts: opts, hosts: map[string]Host{}, given: map[string]messages.Definition{}, unsaved: make(chan struct{}, 1), limit: opts.MaxConnections}
 	f.stopping, f.stopBegun = context.WithCancel(context.Background())
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -265,7 +267,7 @@ func (f *Fleet) register(h Host) (string, error) {
 	if _, ok := f.hosts[h.Name]; ok {
 		return "", fmt.Errorf("host %s is named twice", h.Name)
 	}
-	if limit := f.opts.MaxConnections; f.opts.Converge == ConvergeGroup && limit > 0 && limit <= len(f.hosts) {
+	if limit := f.limit; f.opts.Converge == ConvergeGroup && limit > 0 && limit <= len(f.hosts) {
 		return "", fmt.Errorf("host %s: a group converges only while all its hosts run, and no more than %d can at the same time", h.Name, limit)
 	}
 	f.hosts[h.Name] = h

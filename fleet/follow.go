@@ -85,6 +85,8 @@ func (w *Follower) take(line []byte, past bool) error {
 type digest struct {
 	started   messages.RunStarted
 	hosts     map[string]*hostDigest
+	paused    *messages.RunPaused // nil where it goes on
+	limited   *messages.ConnectionsLimited
 	converged *messages.Converged // of the group
 }
 
@@ -105,6 +107,12 @@ func (d *digest) note(event messages.Event) {
 		d.host(e.Host).quiet = e
 	case messages.HostFinished:
 		d.host(e.Result.Host).finished = e
+	case messages.RunPaused:
+		d.paused = &e
+	case messages.RunContinued:
+		d.paused = nil
+	case messages.ConnectionsLimited:
+		d.limited = &e
 	case messages.Converged:
 		if e.Host == "" {
 			d.converged = &e
@@ -125,6 +133,12 @@ func (d *digest) events() []messages.Event {
 		return nil
 	}
 	all := []messages.Event{d.started}
+	if d.limited != nil {
+		all = append(all, *d.limited)
+	}
+	if d.paused != nil {
+		all = append(all, *d.paused)
+	}
 	for _, name := range slices.Sorted(maps.Keys(d.hosts)) {
 		h := d.hosts[name]
 		for _, e := range []messages.Event{h.state, h.payload, h.quiet, h.finished} {

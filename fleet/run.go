@@ -104,6 +104,7 @@ type running struct {
 	system  *actor.ActorSystem    // only where it is our own
 	ended   *messages.RunFinished // nil until it has; belongs to the goroutine of events
 	crashed chan *fault.Fault     // the supervisor's own failure, if any
+	alone   bool                  // each host ends on its own convergence
 	keep    bool                  // the state, whatever the report says
 }
 
@@ -280,6 +281,9 @@ func (r *running) start(system *actor.ActorSystem) {
 	if f.pending != messages.StopNone {
 		f.root.Send(f.supervisor, messages.StopRun{Level: f.pending})
 	}
+	if f.paused {
+		f.root.Send(f.supervisor, messages.PauseRun{})
+	}
 	if f.handedOver {
 		f.root.Send(f.supervisor, messages.HandOver{})
 	}
@@ -288,6 +292,7 @@ func (r *running) start(system *actor.ActorSystem) {
 
 func (r *running) supervision(hosts int) supervisor.Config {
 	o := r.fleet.opts
+	o.MaxConnections = r.fleet.limit
 	retry := o.RetryFor
 	switch {
 	case retry == 0:
@@ -300,7 +305,7 @@ func (r *running) supervision(hosts int) supervisor.Config {
 		policy = restart.Stay()
 	}
 	mode := converge.Group
-	if o.hostsConvergeAlone(hosts) {
+	if r.alone = o.hostsConvergeAlone(hosts); r.alone {
 		mode = converge.Host
 	}
 	return supervisor.Config{

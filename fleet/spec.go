@@ -89,7 +89,7 @@ func (f *Fleet) spec() (spec, error) {
 	o := f.opts
 	s := spec{
 		Version: specVersion, Payload: o.Payload, RetryFor: o.RetryFor, Stay: o.Stay, OnReboot: o.OnReboot,
-		MaxConnections: o.MaxConnections, Converge: o.Converge, ConvergedTimeout: o.ConvergedTimeout, MaxRuntime: o.MaxRuntime, OrphanTimeout: o.OrphanTimeout, OutputCap: o.OutputCap,
+		Converge: o.Converge, ConvergedTimeout: o.ConvergedTimeout, MaxRuntime: o.MaxRuntime, OrphanTimeout: o.OrphanTimeout, OutputCap: o.OutputCap,
 		NoCache: o.NoCache, KeepState: o.KeepState, EtcdEndpoints: o.EtcdEndpoints, EtcdTLS: o.EtcdTLS != nil,
 		Deadlines: o.Deadlines, Patience: o.Patience,
 		SSH: specSSH{
@@ -117,6 +117,10 @@ func (f *Fleet) spec() (spec, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	s.MaxConnections = f.limit
+	if f.running != nil && f.running.alone {
+		s.Converge = ConvergeHost // also where the number of connections has become another one
+	}
 	known := map[string]int{}
 	for _, h := range f.hosts {
 		sh := specHost{

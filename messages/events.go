@@ -157,6 +157,23 @@ type Converged struct {
 	For     time.Duration `json:"for_ns"`
 }
 
+// RunPaused tells that no more hosts begin until the run is continued.
+type RunPaused struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"` // for people; empty where somebody asked for it
+}
+
+// RunContinued tells that hosts begin again.
+type RunContinued struct {
+	At time.Time `json:"at"`
+}
+
+// ConnectionsLimited tells that another number of hosts may be in work at the same time.
+type ConnectionsLimited struct {
+	At    time.Time `json:"at"`
+	Limit int       `json:"limit"` // 0 = all
+}
+
 // HostFinished is the last event of a host.
 type HostFinished struct {
 	At     time.Time `json:"at"`
@@ -192,3 +209,6 @@ func (RunFinished) event()          {}
 func (PayloadRestarted) event()     {}
 func (PayloadRerun) event()         {}
 func (HostWarned) event()           {}
+func (RunPaused) event()            {}
+func (RunContinued) event()         {}
+func (ConnectionsLimited) event()   {}

@@ -32,6 +32,9 @@ var eventTypes = map[string]eventType{
 	"output_dropped":         eventOf[OutputDropped](),
 	"quiet_reported":         eventOf[QuietReported](),
 	"converged":              eventOf[Converged](),
+	"run_paused":             eventOf[RunPaused](),
+	"run_continued":          eventOf[RunContinued](),
+	"connections_limited":    eventOf[ConnectionsLimited](),
 	"host_finished":          eventOf[HostFinished](),
 	"run_finished":           eventOf[RunFinished](),
 }

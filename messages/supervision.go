@@ -201,5 +201,7 @@ type Status struct {
 	Hosts    map[string]string // host name → state of its actor, as the last StateChanged told
 	Results  []Result          // of the hosts that are done
 	Stop     StopLevel
+	Paused   bool
+	Limit    int // of hosts in work at the same time; 0 = none
 	Finished bool
 }

@@ -8,7 +8,6 @@ package supervisor
 import (
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -87,6 +86,8 @@ type supervisor struct {
 	byPID    map[string]*host
 	queue    []*host // wanted, not admitted yet
 	active   int
+	limit    int  // of active; 0 = none
+	paused   bool // nobody begins
 	permits  map[messages.PermitKind]*pool
 
 	began     time.Time
@@ -142,7 +143,7 @@ type (
 
 func newSupervisor(cfg Config) *supervisor {
 	return &supervisor{
-		cfg: cfg, hosts: map[string]*host{}, byPID: map[string]*host{}, bugs: restart.NewTracker(restart.Default(0), rand.Float64),
+		cfg: cfg, limit: cfg.MaxConnections, hosts: map[string]*host{}, byPID: map[string]*host{}, bugs: restart.NewTracker(restart.Default(0), rand.Float64),
 		permits: map[messages.PermitKind]*pool{
 			messages.PermitHandshake: newPool(cfg.MaxHandshakes, cfg.MaxJumping),
 			messages.PermitUpload:    newPool(cfg.MaxUploads, cfg.MaxUploads),
@@ -181,6 +182,12 @@ func (s *supervisor) Receive(ctx actor.Context) {
 		s.maybeFinish()
 	case messages.RetryHost:
 		s.retry(m.Host)
+	case messages.PauseRun:
+		s.pause("")
+	case messages.ContinueRun:
+		s.goOn(ctx)
+	case messages.LimitConnections:
+		s.limitTo(ctx, m.Limit)
 	case messages.NoMoreHosts:
 		s.complete = true
 		s.maybeFinish()
@@ -324,31 +331,20 @@ func (s *supervisor) add(ctx actor.Context, m messages.AddHost) {
 	s.maybeFinish() // a host that comes after a stop is done already
 }
 
-// admit starts host actors as far as the bound allows.
-func (s *supervisor) admit(ctx actor.Context) {
-	s.queue = slices.DeleteFunc(s.queue, func(h *host) bool {
-		if h.stop == messages.StopNone || h.stop < messages.StopLeave && h.carry.Trace != messages.TraceNone {
-			return false // the latter has something to end that an earlier initiator began
-		}
-		s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled, Reason: "stopped before it began", LeftBehind: h.carry.Trace.LeftBehind()})
-		return true
-	})
-	for len(s.queue) > 0 && (s.cfg.MaxConnections <= 0 || s.active < s.cfg.MaxConnections) {
-		h := s.queue[0]
-		s.queue = s.queue[1:]
-		pid, err := ctx.SpawnNamed(s.cfg.Host(h.name), "host/"+h.name)
-		if err != nil {
-			s.conclude(h, failed(fault.Wrap(fault.Bug, "start the host's actor", err)))
-			continue
-		}
-		h.pid, h.began = pid, time.Now()
-		s.byPID[pid.Id] = h
-		s.active++
-		ctx.Watch(pid)
-		s.begin(h, 0, nil)
-		if h.stop != messages.StopNone {
-			s.waitFor(h)
-		}
+// spawn starts a host's actor.
+func (s *supervisor) spawn(ctx actor.Context, h *host) {
+	pid, err := ctx.SpawnNamed(s.cfg.Host(h.name), "host/"+h.name)
+	if err != nil {
+		s.conclude(h, failed(fault.Wrap(fault.Bug, "start the host's actor", err)))
+		return
+	}
+	h.pid, h.began = pid, time.Now()
+	s.byPID[pid.Id] = h
+	s.active++
+	ctx.Watch(pid)
+	s.begin(h, 0, nil)
+	if h.stop != messages.StopNone {
+		s.waitFor(h)
 	}
 }
 

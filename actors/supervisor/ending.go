@@ -224,7 +224,7 @@ func (s *supervisor) maybeFinish() {
 }
 
 func (s *supervisor) status() messages.Status {
-	st := messages.Status{Hosts: map[string]string{}, Results: slices.Clone(s.results), Stop: s.stop, Finished: s.finished}
+	st := messages.Status{Hosts: map[string]string{}, Results: slices.Clone(s.results), Stop: s.stop, Paused: s.paused, Limit: s.limit, Finished: s.finished}
 	for name, h := range s.hosts {
 		st.Hosts[name] = h.state
 	}

@@ -6,5 +6,5 @@ import "github.com/spf13/cobra"
 
 // fleetCommands are the commands that drive other machines.
 func fleetCommands() []*cobra.Command {
-	return []*cobra.Command{newRunCommand(), newResumeCommand(), newAttachCommand(), newRunsCommand(), newHostsCommand(), newStatusCommand(), newStopCommand(), newRetryCommand(), newDemoCommand(), newGraphCommand(), newCleanCommand()}
+	return []*cobra.Command{newRunCommand(), newResumeCommand(), newAttachCommand(), newRunsCommand(), newHostsCommand(), newStatusCommand(), newStopCommand(), newRetryCommand(), newPauseCommand(), newContinueCommand(), newScaleCommand(), newDropCommand(), newDemoCommand(), newGraphCommand(), newCleanCommand()}
 }

@@ -40,6 +40,9 @@ that is not finished.`,
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			_, _ = fmt.Fprintf(w, "%s: %s, %s\n", s.Run, s.State, s.Owner) // Flush tells
+			if text := steeredText(s); text != "" {
+				_, _ = fmt.Fprintln(w, text)
+			}
 			for _, h := range s.Hosts {
 				state := h.State
 				if h.Result != nil {

@@ -138,6 +138,12 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		} else {
 			fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("converged: %s quiet for %s", plural(e.Members, "host"), durationText(e.For))))
 		}
+	case messages.RunPaused:
+		fmt.Fprintf(b, "%s\n", l.paint.text(yellow, "paused: no more hosts begin"+because(e.Reason)))
+	case messages.RunContinued:
+		b.WriteString("continued\n")
+	case messages.ConnectionsLimited:
+		fmt.Fprintf(b, "%s at the same time from now on\n", hostsAtOnce(e.Limit))
 	case messages.HostFinished:
 		l.endHost(b, e.Result.Host)
 		l.line(b, e.Result.Host, "%s after %s", l.paint.text(outcomeColor(e.Result.Outcome), resultText(e.Result)), durationText(e.Result.Took))
@@ -151,6 +157,20 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		return unknown(event)
 	}
 	return nil
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return "; " + visible(reason)
+}
+
+func hostsAtOnce(limit int) string {
+	if limit == 0 {
+		return "all hosts"
+	}
+	return plural(limit, "host")
 }
 
 func restartsText(n int) string {

@@ -31,18 +31,24 @@ type Op string
 
 // The requests.
 const (
-	OpStatus Op = "status" // answered with Handler.Status
-	OpEvents Op = "events" // answered with all events from a snapshot on
-	OpStop   Op = "stop"   // stop the run, Level says how hard
-	OpRetry  Op = "retry"  // end the waiting of Host, or of all hosts, at once
-	OpLeave  Op = "leave"  // leave the run as it is, for another initiator
+	OpStatus   Op = "status"   // answered with Handler.Status
+	OpEvents   Op = "events"   // answered with all events from a snapshot on
+	OpStop     Op = "stop"     // stop the run, Level says how hard
+	OpRetry    Op = "retry"    // end the waiting of Host, or of all hosts, at once
+	OpPause    Op = "pause"    // begin no more hosts
+	OpContinue Op = "continue" // begin hosts again
+	OpLimit    Op = "limit"    // have Limit hosts in work at the same time; 0 = all
+	OpDrop     Op = "drop"     // finish Host and take it out of the run
+
+	OpLeave Op = "leave" // leave the run as it is, for another initiator
 )
 
 // Request is what a client asks for.
 type Request struct {
 	Op    Op     `json:"op"`
 	Level int    `json:"level,omitempty"` // OpStop: as messages.StopLevel counts
-	Host  string `json:"host,omitempty"`  // OpRetry; empty = all
+	Host  string `json:"host,omitempty"`  // OpRetry (empty = all), OpDrop
+	Limit int    `json:"limit,omitempty"` // OpLimit
 }
 
 // answer is the first line that a server sends.

@@ -43,7 +43,11 @@ func (i *initiator) Retry(host string) error {
 	}
 	return i.note("retry %q", host)
 }
-func (i *initiator) Leave() error { return i.note("leave") }
+func (i *initiator) Pause() error           { return i.note("pause") }
+func (i *initiator) Continue() error        { return i.note("continue") }
+func (i *initiator) Limit(n int) error      { return i.note("limit %d", n) }
+func (i *initiator) Drop(host string) error { return i.note("drop %q", host) }
+func (i *initiator) Leave() error           { return i.note("leave") }
 
 func serve(t *testing.T, dir string, h Handler, snapshot ...string) *Server {
 	t.Helper()
@@ -92,12 +96,12 @@ func TestRequests(t *testing.T) {
 	if err != nil || string(status) != `{"hosts":3}` {
 		t.Errorf("%s, %v", status, err)
 	}
-	for _, r := range []Request{{Op: OpStop, Level: 2}, {Op: OpRetry}, {Op: OpRetry, Host: "h1"}, {Op: OpLeave}} {
+	for _, r := range []Request{{Op: OpStop, Level: 2}, {Op: OpRetry}, {Op: OpRetry, Host: "h1"}, {Op: OpPause}, {Op: OpContinue}, {Op: OpLimit, Limit: 3}, {Op: OpDrop, Host: "h2"}, {Op: OpLeave}} {
 		if _, err := Ask(t.Context(), dir, r); err != nil {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
-	if want := []string{"status", "stop 2", `retry ""`, `retry "h1"`, "leave"}; !slices.Equal(h.asked, want) {
+	if want := []string{"status", "stop 2", `retry ""`, `retry "h1"`, "pause", "continue", "limit 3", `drop "h2"`, "leave"}; !slices.Equal(h.asked, want) {
 		t.Errorf("asked for %q, want %q", h.asked, want)
 	}
 	for want, r := range map[string]Request{"no host nobody": {Op: OpRetry, Host: "nobody"}, `unknown request "dance"`: {Op: "dance"}} {

@@ -20,6 +20,13 @@ type Handler interface {
 	Stop(level int) error
 	// Retry ends a host's waiting, or that of all hosts.
 	Retry(host string) error
+	// Pause has no more hosts begun until Continue.
+	Pause() error
+	Continue() error
+	// Limit changes how many hosts are in work at the same time.
+	Limit(n int) error
+	// Drop takes a host out of the run.
+	Drop(host string) error
 	// Leave has the initiator end without touching anything on any host.
 	Leave() error
 }
@@ -158,6 +165,14 @@ func (s *Server) answer(r Request) answer {
 		err = s.handler.Stop(r.Level)
 	case OpRetry:
 		err = s.handler.Retry(r.Host)
+	case OpPause:
+		err = s.handler.Pause()
+	case OpContinue:
+		err = s.handler.Continue()
+	case OpLimit:
+		err = s.handler.Limit(r.Limit)
+	case OpDrop:
+		err = s.handler.Drop(r.Host)
 	case OpLeave:
 		err = s.handler.Leave()
 	default:
