@@ -57,14 +57,14 @@ func background(cmd *cobra.Command, args []string) (run string, err error) {
 }
 
 // detach has the run driven in the background. The same command line gets here twice: in the process that starts the other one, and
-// in that one.
-func detach(cmd *cobra.Command, opts fleet.Options, beside func(context.Context, *fleet.Fleet)) error {
+// in that one, which writes the files.
+func detach(cmd *cobra.Command, opts fleet.Options, files shown, beside func(context.Context, *fleet.Fleet)) error {
 	s, err := newStarter()
 	if err != nil {
 		return err
 	}
 	if s != nil {
-		return driveDetached(cmd, opts, s, beside)
+		return driveDetached(cmd, opts, s, files, beside)
 	}
 	run, err := background(cmd, os.Args[1:])
 	if err != nil {

@@ -19,12 +19,12 @@ import (
 
 // driveDetached is drive in a process that leaves its terminal once the run has begun. It has nobody to ask from then on, so that it asks
 // before.
-func driveDetached(cmd *cobra.Command, opts fleet.Options, s *starter, beside func(context.Context, *fleet.Fleet)) error {
+func driveDetached(cmd *cobra.Command, opts fleet.Options, s *starter, files shown, beside func(context.Context, *fleet.Fleet)) error {
 	if opts.SSH.Interactive {
 		return errors.New("--detach: nobody could be asked for the passwords of single hosts: use keys, or --ask-pass")
 	}
 	opts.KeepState = true // or nobody would ever know how it went
-	return drive(cmd, opts, shown{{Printer: s, to: "the process that began the run"}}, beside)
+	return drive(cmd, opts, append(files, &sink{Printer: s, to: "the process that began the run"}), beside)
 }
 
 // drive runs a fleet with everything around it that a command has: events to those who show them, signals, the exit code.

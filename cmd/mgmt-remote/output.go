@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -30,12 +31,15 @@ type look struct {
 	terminal bool // somebody looks at it
 	color    bool
 	verbose  bool
+	diff     bool
 }
 
 // The names of forms that flags and defaults mean.
 const (
 	formLines = "lines"
+	formFold  = "fold"
 	formJSON  = "json"
+	formQuiet = "quiet"
 )
 
 // forms are all values of --output.
@@ -43,7 +47,11 @@ var forms = []form{
 	{formLines, "a line for each step and host, and payload output behind the host's name", func(out io.Writer, l look) console.Printer {
 		return console.NewLines(out, console.LinesOptions{Terminal: l.terminal, Color: l.color, Verbose: l.verbose})
 	}},
+	{formFold, "equal output of hosts once, at the end", func(out io.Writer, l look) console.Printer {
+		return console.NewFold(out, console.FoldOptions{Terminal: l.terminal, Color: l.color, Diff: l.diff})
+	}},
 	{formJSON, "one JSON event per line", func(out io.Writer, _ look) console.Printer { return console.NewJSON(out) }},
+	{formQuiet, "failures only", func(out io.Writer, l look) console.Printer { return console.NewQuiet(out, l.color) }},
 }
 
 // The values of --color.
@@ -58,12 +66,22 @@ type outputFlags struct {
 	form  string // "" = the default of where stdout leads
 	json  bool
 	color string // "" = colorAuto
+	diff  bool
+
+	logDir, report string
 }
 
 func (f *outputFlags) register(p *pflag.FlagSet) {
 	p.StringVarP(&f.form, "output", "o", "", "`FORM` of what stdout shows: "+words(formNames())+" (default: lines)")
 	p.BoolVar(&f.json, "json", false, "short for --output json: one event per line (docs/events.md)")
+	p.BoolVar(&f.diff, "diff", false, "with --output fold: of all groups but the biggest show only what differs from it")
 	p.StringVar(&f.color, "color", colorAuto, "`WHEN` to use colours: auto (on terminals, unless NO_COLOR is set), always or never")
+}
+
+// registerFiles adds the flags that say what is written beside stdout, which only one who drives a run can.
+func (f *outputFlags) registerFiles(p *pflag.FlagSet) {
+	p.StringVar(&f.logDir, "log-dir", "", "write each host's output to `DIR`/HOST.log")
+	p.StringVar(&f.report, "report", "", "write the final report to `FILE`, as JSON (docs/events.md)")
 }
 
 // complete completes the values of the flags.
@@ -115,13 +133,16 @@ func (f *outputFlags) nothingShown() error {
 	return nil
 }
 
-// open makes what a run is shown by.
+// open makes what a run is shown by: stdout first, then the files that are to be written.
 func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
 	form, err := f.chosen()
 	if err != nil {
 		return nil, err
 	}
-	l := look{terminal: isTerminal(stdout), verbose: verbose}
+	if f.diff && form.name != formFold {
+		return nil, errors.New("--diff is for --output fold")
+	}
+	l := look{terminal: isTerminal(stdout), verbose: verbose, diff: f.diff}
 	switch f.color {
 	case colorAuto, "":
 		l.color = console.UseColor(l.terminal, os.Getenv)
@@ -130,7 +151,28 @@ func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
 	default:
 		return nil, fmt.Errorf("--color %q: use auto, always or never", f.color)
 	}
-	return shown{{Printer: form.printer(stdout, l), to: "stdout"}}, nil
+	all := shown{{Printer: form.printer(stdout, l), to: "stdout"}}
+	if f.logDir != "" {
+		dir, err := console.NewLogDir(f.logDir, ownLogs)
+		if err != nil {
+			return nil, fmt.Errorf("--log-dir: %w", err)
+		}
+		all = append(all, &sink{Printer: dir, to: "--log-dir"})
+	}
+	if f.report != "" {
+		file, err := console.NewReportFile(f.report)
+		if err != nil {
+			return nil, fmt.Errorf("--report: %w", err)
+		}
+		all = append(all, &sink{Printer: file, to: "--report"})
+	}
+	return all, nil
+}
+
+// ownLogs is where a run's own logs of its hosts' output are.
+func ownLogs(run string) (string, error) {
+	dir, err := fleet.RunDir("", run)
+	return filepath.Join(dir, "logs"), err
 }
 
 // shown are all that get a run's events, in this order.
@@ -148,6 +190,9 @@ type sink struct {
 type beginner interface {
 	begin(ctx context.Context, f *fleet.Fleet) error
 }
+
+// files are all but stdout.
+func (s shown) files() shown { return s[1:] }
 
 // begin gives the fleet to those who want it.
 func (s shown) begin(ctx context.Context, f *fleet.Fleet) error {

@@ -82,6 +82,9 @@ Interrupts and exit codes are those of "run".`,
 		cmd.MarkFlagsMutuallyExclusive("all", flag)
 		cmd.MarkFlagsMutuallyExclusive("detach", flag)
 	}
+	for _, flag := range []string{"log-dir", "report"} { // each run would write to the same files
+		cmd.MarkFlagsMutuallyExclusive("all", flag)
+	}
 	f.output.complete(cmd)
 	return cmd
 }
@@ -89,6 +92,7 @@ Interrupts and exit codes are those of "run".`,
 // registerCommon adds the flags that whoever continues a run needs.
 func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
 	f.output.register(p)
+	f.output.registerFiles(p)
 	p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 	p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	f.tls.register(p)
@@ -118,7 +122,7 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 		opts.SSH.Prompter = sshconn.NewTerminalPrompter()
 	}
 	if f.detach {
-		return detach(cmd, opts, nil)
+		return detach(cmd, opts, show.files(), nil)
 	}
 	var beside func(context.Context, *fleet.Fleet)
 	if stop != messages.StopNone {

@@ -196,6 +196,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	})
 	flagGroup(p, "Output", func(p *pflag.FlagSet) {
 		f.output.register(p)
+		f.output.registerFiles(p)
 		p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 		p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	})
@@ -274,7 +275,7 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 		beside = newFollower(cmd.ErrOrStderr(), opts.Hosts, sources).run
 	}
 	if f.detach {
-		return detach(cmd, opts, beside)
+		return detach(cmd, opts, show.files(), beside)
 	}
 	return drive(cmd, opts, show, beside)
 }

@@ -83,7 +83,10 @@ func TestEventsAreDocumented(t *testing.T) {
 			want[name]["text"] = "string"
 		}
 	}
-	for _, object := range []reflect.Type{reflect.TypeFor[messages.Exit](), reflect.TypeFor[messages.Result]()} {
+	for _, object := range []reflect.Type{
+		reflect.TypeFor[messages.Exit](), reflect.TypeFor[messages.Result](),
+		reflect.TypeFor[Report](), reflect.TypeFor[StepTime](), reflect.TypeFor[Failure](),
+	} {
 		want[object.Name()] = fieldsOf(object)
 	}
 	if !reflect.DeepEqual(documented, want) {
@@ -129,6 +132,8 @@ func typeWord(typ reflect.Type) string {
 	switch typ.Kind() {
 	case reflect.Pointer:
 		return typeWord(typ.Elem())
+	case reflect.Map:
+		return "object of " + typeWord(typ.Elem())
 	case reflect.Slice:
 		return "array of " + typeWord(typ.Elem())
 	case reflect.Struct:

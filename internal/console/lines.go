@@ -22,7 +22,7 @@ type LinesOptions struct {
 }
 
 // Lines is a Printer for people: a line for each step of each host, payload output behind the host's name ("host |
-// text" for stdout, "host ! text" for stderr), and the table of results at the end of the run.
+// text" for stdout, "host ! text" for stderr), and the report at the end of the run.
 type Lines struct {
 	options LinesOptions
 	paint   paint
@@ -31,6 +31,8 @@ type Lines struct {
 	out     io.Writer
 	width   int // of the longest host name so far
 	partial map[stream][]byte
+
+	collector *Collector
 }
 
 // stream is one of the two outputs of a host's payload.
@@ -41,7 +43,7 @@ type stream struct {
 
 // NewLines returns a printer that writes to out. The caller keeps out and closes it after the printer.
 func NewLines(out io.Writer, options LinesOptions) *Lines {
-	return &Lines{options: options, paint: paint{options.Color}, out: out, partial: map[stream][]byte{}}
+	return &Lines{options: options, paint: paint{options.Color}, out: out, partial: map[stream][]byte{}, collector: NewCollector()}
 }
 
 // Print writes what an event has to say to people, which may be nothing.
@@ -49,6 +51,7 @@ func (l *Lines) Print(event messages.Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var b bytes.Buffer
+	l.collector.Note(event)
 	if err := l.format(&b, event); err != nil {
 		return err
 	}
@@ -152,7 +155,7 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 			l.endPartial(b, s)
 		}
 		b.WriteByte('\n')
-		summary(b, e.Results, l.paint)
+		report(b, l.collector.Report(), l.paint)
 	default:
 		return unknown(event)
 	}

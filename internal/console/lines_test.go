@@ -252,7 +252,7 @@ func TestWriteErrorsAreReturned(t *testing.T) {
 			t.Errorf("%T: got %v", p, err)
 		}
 	}
-	if err := WriteSummary(broken, nil, false); !errors.Is(err, broken.err) {
-		t.Errorf("summary: got %v", err)
+	if err := WriteReport(broken, Report{}, false); !errors.Is(err, broken.err) {
+		t.Errorf("report: got %v", err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"slices"
@@ -14,30 +13,18 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
-// WriteSummary writes the table of results, one line per host in the order given, and below it what went wrong where
-// and what can be done about it.
-func WriteSummary(out io.Writer, results []messages.Result, color bool) error {
-	var b bytes.Buffer
-	summary(&b, results, paint{color})
-	_, err := out.Write(b.Bytes())
-	return err
-}
-
-func summary(b *bytes.Buffer, results []messages.Result, p paint) {
+// table writes one line per host, in the order given.
+func table(b *bytes.Buffer, results []messages.Result, p paint) {
 	head := [4]string{"HOST", "RESULT", "TIME", "COPIED"}
 	rows := make([][4]string, len(results))
 	var width [4]int
 	for i, title := range head {
 		width[i] = len(title)
 	}
-	succeeded := 0
 	for i, r := range results {
 		rows[i] = [4]string{r.Host, resultText(r), durationText(r.Took), bytesText(r.BytesSent)}
 		for column, text := range rows[i] {
 			width[column] = max(width[column], utf8.RuneCountInString(text))
-		}
-		if r.Outcome == messages.OutcomeSucceeded {
-			succeeded++
 		}
 	}
 
@@ -49,25 +36,6 @@ func summary(b *bytes.Buffer, results []messages.Result, p paint) {
 	row(head, "")
 	for i, r := range results {
 		row(rows[i], outcomeColor(r.Outcome))
-	}
-	fmt.Fprintf(b, "\n%d of %s ok\n", succeeded, plural(len(results), "host"))
-
-	for _, r := range results {
-		reason := visible(r.Reason)
-		if reason == "" && r.Exit != nil && r.Exit.Error != "" {
-			reason = visible(r.Exit.Error)
-		}
-		if reason != "" {
-			fmt.Fprintf(b, "\n%s: %s\n", r.Host, reason)
-		} else if r.Remedy != "" || r.LeftBehind != "" {
-			fmt.Fprintf(b, "\n%s:\n", r.Host)
-		}
-		if r.Remedy != "" {
-			fmt.Fprintf(b, "    what to do: %s\n", visible(r.Remedy))
-		}
-		if r.LeftBehind != "" {
-			fmt.Fprintf(b, "    left behind: %s\n", visible(r.LeftBehind))
-		}
 	}
 }
 

@@ -12,30 +12,40 @@ import (
 
 var results = []messages.Result{
 	{Host: "web-10", Outcome: messages.OutcomeSucceeded, Converged: true, Took: 3200 * time.Millisecond, BytesSent: 12_400_000, Exit: &messages.Exit{}},
-	{Host: "db", Outcome: messages.OutcomeUnreachable, Took: 95 * time.Second, Reason: "connect: connection refused", Remedy: "is sshd running there, on port 2222?"},
+	{Host: "db", Outcome: messages.OutcomeUnreachable, Took: 95 * time.Second, Attempts: 6, Reason: "connect: connection refused", Remedy: "is sshd running there, on port 2222?"},
 	{Host: "c", Outcome: messages.OutcomePayloadFailed, Exit: &messages.Exit{Code: -1, Signal: 9}, Took: 40 * time.Millisecond, BytesSent: 999},
 	{Host: "d", Outcome: messages.OutcomePayloadFailed, Exit: &messages.Exit{Code: -1, Error: "exec format error"}},
 	{Host: "e", Outcome: messages.OutcomeCanceled, LeftBehind: "the payload; it ends within 30 minutes"},
 }
 
+func reportOf(results []messages.Result, before ...messages.Event) Report {
+	c := NewCollector()
+	for _, e := range before {
+		c.Note(e)
+	}
+	c.Note(messages.RunFinished{Run: "k3v9x2ab", Took: 95 * time.Second, Results: results})
+	return c.Report()
+}
+
 func TestSummary(t *testing.T) {
 	var b bytes.Buffer
-	if err := WriteSummary(&b, results, false); err != nil {
+	if err := WriteReport(&b, reportOf(results), false); err != nil {
 		t.Fatal(err)
 	}
 	want := `HOST    RESULT                     TIME   COPIED
-web-10  ok, converged              3.2s  12.4 MB
-db      unreachable               1m35s      0 B
 c       payload failed, signal 9   40ms    999 B
 d       payload failed, not run     0ms      0 B
+db      unreachable               1m35s      0 B
 e       canceled                    0ms      0 B
+web-10  ok, converged              3.2s  12.4 MB
 
 1 of 5 hosts ok
+1m35s in all, 6 connections, 12.4 MB copied, 0 B of output
+
+d: exec format error
 
 db: connect: connection refused
     what to do: is sshd running there, on port 2222?
-
-d: exec format error
 
 e:
     left behind: the payload; it ends within 30 minutes
@@ -47,10 +57,10 @@ e:
 
 func TestColorDoesNotMoveColumns(t *testing.T) {
 	var plain, colored bytes.Buffer
-	if err := WriteSummary(&plain, results, false); err != nil {
+	if err := WriteReport(&plain, reportOf(results), false); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteSummary(&colored, results, true); err != nil {
+	if err := WriteReport(&colored, reportOf(results), true); err != nil {
 		t.Fatal(err)
 	}
 	stripped := strings.NewReplacer("\x1b[31m", "", "\x1b[32m", "", "\x1b[33m", "", "\x1b[0m", "").Replace(colored.String())

@@ -1,0 +1,244 @@
+package console
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// FoldOptions says how folded output is to look.
+type FoldOptions struct {
+	Terminal bool // somebody looks at it: control characters in payload output are shown, not sent
+	Color    bool // see UseColor
+	Diff     bool // of all groups but the biggest only what differs from that
+
+	MaxHost  int // bytes of output kept of one host, 0 = 128 KiB
+	MaxTotal int // bytes kept of all, 0 = 256 MiB
+}
+
+// Fold is a Printer for people that shows equal output once: at the end of the run one block for all hosts that wrote the same and
+// ended in the same way, the biggest group first, and then the report. Stdout and stderr are compared each for itself,
+// because the order between them is chance, and stdout is shown first.
+//
+// Its memory is bounded, see FoldOptions. What is not kept is compared all the same, and a note stands where it was cut.
+type Fold struct {
+	options FoldOptions
+	paint   paint
+
+	mu        sync.Mutex
+	out       io.Writer
+	collector *Collector
+	hosts     map[string]*spoken        // that are not done
+	groups    map[foldKey]*foldGroup    // of hosts that are done
+	exits     map[string]*messages.Exit // of payloads that ended on hosts that are not done
+	kept      int                       // bytes of output in memory
+	over      bool
+}
+
+// foldKey is what hosts of one group have in common.
+type foldKey struct {
+	stdout, stderr digest
+	end            string
+}
+
+type foldGroup struct {
+	spoken
+	end   string // how the payload ended; "" = well
+	bad   bool
+	hosts []string
+}
+
+// NewFold returns a printer that writes to out. The caller keeps out and closes it after the printer.
+func NewFold(out io.Writer, options FoldOptions) *Fold {
+	options.MaxHost = cmp.Or(options.MaxHost, 128<<10)
+	options.MaxTotal = cmp.Or(options.MaxTotal, 256<<20)
+	return &Fold{
+		options: options, paint: paint{options.Color}, out: out, collector: NewCollector(),
+		hosts: map[string]*spoken{}, groups: map[foldKey]*foldGroup{}, exits: map[string]*messages.Exit{},
+	}
+}
+
+// Print notes an event. At the last one it writes everything.
+func (f *Fold) Print(event messages.Event) error {
+	if messages.EventName(event) == "" {
+		return unknown(event)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.collector.Note(event)
+	switch e := event.(type) {
+	case messages.OutputReceived:
+		if f.hosts[e.Host] == nil {
+			f.hosts[e.Host] = &spoken{}
+		}
+		f.kept += f.hosts[e.Host].add(e, f.options.MaxHost, f.options.MaxTotal-f.kept)
+	case messages.PayloadEnded:
+		f.exits[e.Host] = &e.Exit
+	case messages.HostFinished:
+		f.done(e.Result)
+	case messages.RunFinished:
+		if err := f.blocks(); err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		report(&b, f.collector.Report(), f.paint)
+		_, err := f.out.Write(b.Bytes())
+		return err
+	}
+	return nil
+}
+
+// Close writes what there is of a run whose end was not seen.
+func (f *Fold) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.blocks()
+}
+
+// done puts a host into its group, where one copy of the output is enough.
+func (f *Fold) done(r messages.Result) {
+	said := f.hosts[r.Host]
+	exit := cmp.Or(r.Exit, f.exits[r.Host])
+	delete(f.hosts, r.Host)
+	delete(f.exits, r.Host)
+	end, bad := r.Outcome.String(), r.Outcome != messages.OutcomeSucceeded
+	if exit != nil {
+		end, bad = "", !exit.OK()
+		if bad {
+			end = exitText(*exit)
+		}
+	} else if said == nil {
+		return // nothing ran: the report says why
+	}
+	f.group(r.Host, said, end, bad)
+}
+
+func (f *Fold) group(host string, said *spoken, end string, bad bool) {
+	if said == nil {
+		said = &spoken{}
+	}
+	key := foldKey{said.stdout.digest(), said.stderr.digest(), end}
+	g := f.groups[key]
+	switch {
+	case g == nil:
+		g = &foldGroup{spoken: *said, end: end, bad: bad}
+		f.groups[key] = g
+	case g.size() < said.size(): // it was cut earlier
+		f.kept -= g.size()
+		g.spoken = *said
+	default:
+		f.kept -= said.size()
+	}
+	g.hosts = append(g.hosts, host)
+}
+
+// blocks writes the groups, once.
+func (f *Fold) blocks() error {
+	if f.over {
+		return nil
+	}
+	f.over = true
+	for host, said := range f.hosts {
+		end, bad := "not ended", false
+		if exit := f.exits[host]; exit != nil && exit.OK() {
+			end = ""
+		} else if exit != nil {
+			end, bad = exitText(*exit), true
+		}
+		f.group(host, said, end, bad)
+	}
+	all := make([]*foldGroup, 0, len(f.groups))
+	for _, g := range f.groups {
+		slices.SortFunc(g.hosts, nodeset.Compare)
+		all = append(all, g)
+	}
+	slices.SortFunc(all, func(a, b *foldGroup) int {
+		return cmp.Or(cmp.Compare(len(b.hosts), len(a.hosts)), nodeset.Compare(a.hosts[0], b.hosts[0]))
+	})
+	for i, g := range all {
+		var b bytes.Buffer
+		against := all[0]
+		if i == 0 || !f.options.Diff || against.cut() || g.cut() {
+			against = nil
+		}
+		f.block(&b, g, against)
+		if _, err := f.out.Write(b.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// block writes one group: what it wrote, or how that differs from what another group wrote.
+func (f *Fold) block(b *bytes.Buffer, g, against *foldGroup) {
+	head := fmt.Sprintf("%s (%s)", nodes(g.hosts), plural(len(g.hosts), "host"))
+	sgr := bold
+	if g.end != "" {
+		head += ", " + g.end
+	}
+	if g.bad {
+		sgr = red
+	}
+	text := f.lines(g, f.paint)
+	switch {
+	case text == "":
+		head += ": no output"
+	case against == nil || f.lines(against, paint{}) == "":
+		head += ":"
+	case f.lines(g, paint{}) == f.lines(against, paint{}):
+		head += ": the same output as " + nodes(against.hosts)
+		text = ""
+	default:
+		head += ": differs from " + nodes(against.hosts)
+		text = f.diff(f.lines(against, paint{}), f.lines(g, paint{}))
+	}
+	b.WriteString(f.paint.text(sgr, head) + "\n" + text + "\n")
+}
+
+// diff is a unified diff without its head, which names files.
+func (f *Fold) diff(before, after string) string {
+	text := string(diff.Diff("a", []byte(before), "b", []byte(after)))
+	for range 3 {
+		_, text, _ = strings.Cut(text, "\n")
+	}
+	if !f.paint.on {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		sgr := map[byte]string{'-': red, '+': green, '@': bold}[line[0]]
+		b.WriteString(f.paint.text(sgr, strings.TrimSuffix(line, "\n")) + "\n")
+	}
+	return b.String()
+}
+
+// lines is what a group wrote, with "| " before each line of stdout and "! " before each one of stderr, so that nothing a
+// host writes looks like a line of ours.
+func (f *Fold) lines(g *foldGroup, p paint) string {
+	var b strings.Builder
+	for _, s := range []struct {
+		text *heard
+		mark string
+	}{{&g.stdout, "| "}, {&g.stderr, p.text(red, "!") + " "}} {
+		for line := range strings.Lines(string(s.text.head)) {
+			line = strings.TrimSuffix(line, "\n")
+			if f.options.Terminal {
+				line = visible(strings.TrimSuffix(line, "\r"))
+			}
+			b.WriteString(s.mark + line + "\n")
+		}
+		if n := s.text.cut(); n > 0 {
+			fmt.Fprintf(&b, "%s %s more is not kept; --log-dir DIR keeps all\n", elided, bytesText(n))
+		}
+	}
+	return b.String()
+}

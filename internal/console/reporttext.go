@@ -1,0 +1,131 @@
+package console
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// The bounds of a report for people. All of it is in the one for programs.
+const (
+	maxRows     = 25  // hosts with a line of their own; more are grouped
+	minTimed    = 5   // hosts from which on the times of steps are shown: of fewer, their own lines say it
+	maxFailures = 20  // things that went wrong
+	maxNodes    = 400 // bytes of a node set
+)
+
+// WriteReport writes a report for people: how each host or group of hosts ended, how long steps took, and what went wrong
+// where and what can be done about it.
+func WriteReport(out io.Writer, r Report, color bool) error {
+	var b bytes.Buffer
+	report(&b, r, paint{color})
+	_, err := out.Write(b.Bytes())
+	return err
+}
+
+func report(b *bytes.Buffer, r Report, p paint) {
+	if len(r.Results) <= maxRows {
+		table(b, r.Results, p)
+	} else {
+		groups(b, r.Results, p)
+	}
+	writeCount(b, r)
+	if r.Hosts >= minTimed {
+		totals(b, r)
+		steps(b, r.Steps)
+	}
+	writeFailures(b, r.Failures, p, false)
+}
+
+func writeCount(b *bytes.Buffer, r Report) {
+	ok := r.Outcomes[messages.OutcomeSucceeded.String()]
+	fmt.Fprintf(b, "\n%d of %s ok\n", ok, plural(r.Hosts, "host"))
+}
+
+// totals is what all hosts together cost.
+func totals(b *bytes.Buffer, r Report) {
+	fmt.Fprintf(b, "%s in all, %s, %s copied", durationText(r.Took), plural(r.Attempts, "connection"), bytesText(r.BytesSent))
+	if r.BytesSkipped > 0 {
+		fmt.Fprintf(b, ", %s were there", bytesText(r.BytesSkipped))
+	}
+	fmt.Fprintf(b, ", %s of output", bytesText(r.OutputBytes))
+	if r.OutputDropped > 0 {
+		fmt.Fprintf(b, ", %s dropped", bytesText(r.OutputDropped))
+	}
+	b.WriteByte('\n')
+}
+
+// groups has one line for all hosts that ended in the same way.
+func groups(b *bytes.Buffer, results []messages.Result, p paint) {
+	all := byResult(results)
+	width := len("RESULT")
+	for _, g := range all {
+		width = max(width, utf8.RuneCountInString(g.text))
+	}
+	fmt.Fprintf(b, "%-*s  %6s\n", width, "RESULT", "HOSTS")
+	for _, g := range all {
+		pad := strings.Repeat(" ", width-utf8.RuneCountInString(g.text))
+		fmt.Fprintf(b, "%s%s  %6d  %s\n", p.text(outcomeColor(g.outcome), g.text), pad, len(g.hosts), nodes(g.hosts))
+	}
+}
+
+// steps is how long each step took.
+func steps(b *bytes.Buffer, steps []StepTime) {
+	if len(steps) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%-16s  %7s  %7s  %7s\n", "STEP", "P50", "P99", "MAX")
+	for _, s := range steps {
+		fmt.Fprintf(b, "%d %-14s  %7s  %7s  %7s  %s\n", uint8(s.Step), s.Step, durationText(s.P50), durationText(s.P99), durationText(s.Max), s.Slowest)
+	}
+}
+
+// writeFailures writes what went wrong where, and what can be done about it. Where not all are wanted, those are left out of
+// which a table says all there is.
+func writeFailures(b *bytes.Buffer, failures []Failure, p paint, all bool) {
+	shown, hosts := 0, 0
+	for _, f := range failures {
+		text := f.text()
+		if text == "" && all {
+			text = resultText(messages.Result{Outcome: f.Outcome, Exit: f.Exit})
+		}
+		if text == "" && f.Remedy == "" && f.LeftBehind == "" {
+			continue
+		}
+		if shown++; shown > maxFailures {
+			hosts += len(f.Hosts)
+			continue
+		}
+		who := nodes(f.Hosts)
+		if len(f.Hosts) > 1 {
+			who += fmt.Sprintf(" (%s)", plural(len(f.Hosts), "host"))
+		}
+		b.WriteString("\n" + p.text(outcomeColor(f.Outcome), who) + strings.TrimRight(": "+text, " ") + "\n")
+		if f.Remedy != "" {
+			fmt.Fprintf(b, "    what to do: %s\n", visible(f.Remedy))
+		}
+		if f.LeftBehind != "" {
+			fmt.Fprintf(b, "    left behind: %s\n", visible(f.LeftBehind))
+		}
+	}
+	if n := shown - maxFailures; n > 0 {
+		fmt.Fprintf(b, "\nand %s more on %s: --report FILE has all\n", plural(n, "cause"), plural(hosts, "host"))
+	}
+}
+
+// nodes is a node set of hosts that is not too long to read. What does not fit is counted.
+func nodes(hosts []string) string {
+	pieces := nodeset.FoldList(hosts)
+	length := 0
+	for i, piece := range pieces {
+		if length += len(piece) + 1; length > maxNodes && i > 0 {
+			return strings.Join(pieces[:i], ",") + "," + elided
+		}
+	}
+	return strings.Join(pieces, ",")
+}
