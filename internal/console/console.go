@@ -37,6 +37,9 @@ const (
 	yellow = "33"
 )
 
+// hostColors tell the hosts of neighbouring lines apart. They mean nothing else.
+var hostColors = [...]string{"34", "35", "36"} // blue, magenta, cyan
+
 func (p paint) text(sgr, text string) string {
 	if !p.on || sgr == "" || text == "" {
 		return text

@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"strings"
 	"sync"
@@ -195,8 +196,16 @@ func (l *Lines) troubled(b *bytes.Buffer, e messages.HostTroubled) {
 
 // line writes one line about a host.
 func (l *Lines) line(b *bytes.Buffer, host, format string, args ...any) {
+	fmt.Fprintf(b, "%s  %s\n", l.prefix(host), fmt.Sprintf(format, args...))
+}
+
+// prefix is a host's name, as wide as the widest so far, and in a colour that it always has.
+func (l *Lines) prefix(host string) string {
 	l.width = max(l.width, len(host))
-	fmt.Fprintf(b, "%-*s  %s\n", l.width, host, fmt.Sprintf(format, args...))
+	sum := fnv.New32a()
+	_, _ = io.WriteString(sum, host) // a hash takes everything
+	sgr := hostColors[sum.Sum32()%uint32(len(hostColors))]
+	return l.paint.text(sgr, host) + strings.Repeat(" ", l.width-len(host)) // escapes have no width
 }
 
 // output writes the lines that data completes and keeps the rest.
@@ -237,8 +246,7 @@ func (l *Lines) outputLine(b *bytes.Buffer, s stream, text []byte) {
 	if s.stderr {
 		mark = l.paint.text(red, "!")
 	}
-	l.width = max(l.width, len(s.host))
-	fmt.Fprintf(b, "%-*s %s %s\n", l.width, s.host, mark, shown)
+	fmt.Fprintf(b, "%s %s %s\n", l.prefix(s.host), mark, shown)
 }
 
 // endHost writes the unfinished lines of one host: nothing will be added to them.

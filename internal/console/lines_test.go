@@ -199,6 +199,11 @@ func TestColor(t *testing.T) {
 	if got := printed(t, LinesOptions{Color: true}, e); !strings.Contains(got, "\x1b[32mdone\x1b[0m") {
 		t.Errorf("no colour: %q", got)
 	}
+	// A host's lines have one colour, and others have another; they stand under each other all the same.
+	got := printed(t, LinesOptions{Color: true}, out("h1", "x\n"), out("host-2", "x\n"), out("h1", "y\n"))
+	if want := "\x1b[34mh1\x1b[0m | x\n\x1b[35mhost-2\x1b[0m | x\n\x1b[34mh1\x1b[0m     | y\n"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
 	for _, c := range []struct {
 		terminal bool
 		env      map[string]string
