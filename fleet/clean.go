@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/become"
 	"github.com/mgmt-remote/mgmt-remote/internal/cleanup"
 	"github.com/mgmt-remote/mgmt-remote/internal/store"
 )
@@ -37,10 +38,10 @@ const (
 
 // Clean removes what dead runs left on the hosts of the options: sessions whose shim is not alive and what their payloads left
 // running. Runs that this machine drives at the moment are left alone. The results are in the order of the hosts; an error means
-// that nothing was done. Of the options only Hosts (without definitions), SSH, StateDir and Logger count.
+// that nothing was done. Of the options only Hosts (without definitions), SSH, Become, StateDir and Logger count.
 func Clean(ctx context.Context, opts Options, what CleanOptions) ([]CleanResult, error) {
 	// A command makes the fleet ask for no definitions. Nothing is run.
-	f, err := New(Options{Hosts: opts.Hosts, Payload: Payload{Command: []string{"true"}}, SSH: opts.SSH, Logger: opts.Logger})
+	f, err := New(Options{Hosts: opts.Hosts, Payload: Payload{Command: []string{"true"}}, SSH: opts.SSH, Become: opts.Become, Logger: opts.Logger})
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +72,11 @@ func Clean(ctx context.Context, opts Options, what CleanOptions) ([]CleanResult,
 }
 
 func (f *Fleet) clean(ctx context.Context, h Host, request cleanup.Request) (Cleaned, *fault.Fault) {
+	if h.BecomeUser != "" {
+		if err := f.become.Ask(ctx); err != nil {
+			return Cleaned{}, fault.Wrap(fault.Denied, "clean", err).WithHost(h.Name)
+		}
+	}
 	conn, err := f.dialer.Dial(ctx, inventoryHost(h))
 	if err != nil {
 		return Cleaned{}, fault.Wrap(fault.Unreachable, "connect", err).WithHost(h.Name)
@@ -78,7 +84,11 @@ func (f *Fleet) clean(ctx context.Context, h Host, request cleanup.Request) (Cle
 	defer conn.Close() //nolint:errcheck // the answer is there, or the connection is what failed
 	ctx, cancel := context.WithTimeout(ctx, cleanWithin)
 	defer cancel()
-	result, err := cleanup.Run(ctx, conn, request)
+	way, err := become.Enter(ctx, conn, h.Name, h.becomes(), f.become)
+	if err != nil {
+		return Cleaned{}, fault.Wrap(fault.Environment, "clean", err).WithHost(h.Name)
+	}
+	result, err := cleanup.Run(ctx, way, request)
 	if err != nil {
 		return Cleaned{}, fault.Wrap(fault.Environment, "clean", err).WithHost(h.Name)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/become"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/mgmt"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
@@ -41,6 +42,7 @@ import (
 type Fleet struct {
 	opts    Options
 	auth    *sshconn.Auth
+	become  *become.Passwords // nil = there is none
 	dialer  *sshconn.Dialer
 	payload *payload.Payload
 	code    mgmt.Code // of an mgmt payload
@@ -129,6 +131,9 @@ func (f *Fleet) prepare() error {
 	}
 	auth := sshconn.AuthOptions{Identities: o.Identities, AgentSocket: o.AgentSocket, AskPassword: o.AskPassword, Interactive: o.Interactive, Prompter: o.Prompter}
 	if f.auth, err = sshconn.NewAuth(auth); err != nil {
+		return err
+	}
+	if f.become, err = f.opts.becomePasswords(); err != nil {
 		return err
 	}
 	f.dialer, err = sshconn.NewDialer(sshconn.Options{
@@ -251,6 +256,9 @@ func (f *Fleet) register(h Host) (string, error) {
 			return "", fmt.Errorf("host %s: prefix %w", h.Name, err)
 		}
 	}
+	if err := h.becomes().Check(); err != nil {
+		return "", fmt.Errorf("host %s: %w", h.Name, err)
+	}
 	if f.isGraph() {
 		if h.Definition == nil {
 			return "", fmt.Errorf("host %s has neither a graph definition nor a command to run", h.Name)
@@ -286,9 +294,14 @@ func inventoryHost(h Host) inventory.Host {
 	return to.Through(hops)
 }
 
-// Unlock asks for everything that would be asked for when the first host wants it: the password for all hosts, and the passphrases of
+// Unlock asks for everything that would be asked for when the first host wants it: the passwords for all hosts, and the passphrases of
 // keys that no agent has. It is for processes that lose their terminal later. Where a key that was named stays locked, the error is a fault.
-func (f *Fleet) Unlock(ctx context.Context) error { return f.auth.Unlock(ctx) }
+func (f *Fleet) Unlock(ctx context.Context) error {
+	if err := f.auth.Unlock(ctx); err != nil {
+		return err
+	}
+	return f.become.Ask(ctx)
+}
 
 // Close gives back what New opened. It is called after Run has returned, or instead of Run.
 func (f *Fleet) Close() error {

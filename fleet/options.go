@@ -28,6 +28,9 @@ type Host struct {
 	Jump     string // jump hosts in front of this one, as SSH.Jump has them; "" = those of SSH, "none" = none
 	Prefix   string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
 
+	BecomeUser   string // who everything on the host runs as; "" = who logs in
+	BecomeMethod string // how to become that: BecomeSudo or BecomeDoas; "" = what the host has, sudo first
+
 	Definition []byte            // of the graph payload. Nobody may change the bytes any more; see Fleet.Update
 	File       string            // what the definition is called in messages; one that ends in .yaml.tmpl makes it a template
 	Vars       map[string]string // what a template finds in .Vars
@@ -121,6 +124,7 @@ type Options struct {
 	Hosts   []Host
 	Payload Payload
 	SSH     SSH
+	Become  Become
 
 	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, RetryOnce = one attempt, < 0 = for ever
 	Stay             bool          // never give up: hosts that can't be reached are tried for ever, those that were well before also when they refuse us; RetryFor does not count

@@ -27,6 +27,8 @@ type spec struct {
 	Payload     Payload    `json:"payload"`
 	SSH         specSSH    `json:"ssh"`
 
+	BecomePassword bool `json:"become_password,omitempty"` // there was one
+
 	RetryFor         time.Duration `json:"retry_for_ns"`
 	Stay             bool          `json:"stay,omitempty"`
 	OnReboot         OnReboot      `json:"on_reboot,omitempty"`
@@ -53,6 +55,8 @@ type specHost struct {
 	Password   bool              `json:"password,omitempty"` // there was one
 	Jump       string            `json:"jump,omitempty"`
 	Prefix     string            `json:"prefix,omitempty"`
+	BecomeUser string            `json:"become_user,omitempty"`
+	Method     string            `json:"become_method,omitempty"`
 	Definition int               `json:"definition"` // index, -1 = none
 	File       string            `json:"file,omitempty"`
 	Vars       map[string]string `json:"vars,omitempty"`
@@ -99,6 +103,7 @@ func (f *Fleet) spec() (spec, error) {
 			Interactive: o.SSH.Interactive,
 		},
 	}
+	s.BecomePassword = f.become != nil
 	names := []*string{&s.Payload.Binary, &s.SSH.AgentSocket}
 	if m := s.Payload.Mgmt; m != nil {
 		c := *m
@@ -125,7 +130,7 @@ func (f *Fleet) spec() (spec, error) {
 	for _, h := range f.hosts {
 		sh := specHost{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Jump: h.Jump, Prefix: h.Prefix,
-			Definition: -1, File: h.File, Vars: h.Vars,
+			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Definition: -1, File: h.File, Vars: h.Vars,
 		}
 		if d := f.given[h.Name]; d.Version > 0 {
 			i, there := known[string(d.Source)]
@@ -152,7 +157,7 @@ func makeAbsolute(name *string) (err error) {
 
 // Saved returns the options of a run whose initiator died, with Run set, for New. What can't be kept the caller adds:
 // Observe, System, Logger, SSH.Prompter, SSH.NetDial, and EtcdTLS where the etcd needs it, without which Run fails.
-// A host that had a password gets it asked for: see SSH.Interactive. Where there is no such run,
+// A host that had a password gets it asked for: see SSH.Interactive; so is the one for Become, where there was one. Where there is no such run,
 // errors.Is(err, fs.ErrNotExist).
 func Saved(stateDir, run string) (Options, error) {
 	peek, err := store.PeekRun(stateDir, run)
@@ -173,8 +178,9 @@ func Saved(stateDir, run string) (Options, error) {
 			AgentSocket: s.SSH.AgentSocket, AskPassword: s.SSH.AskPassword, Interactive: s.SSH.Interactive,
 		},
 	}
+	o.Become.AskPassword = s.BecomePassword
 	for _, h := range s.Hosts {
-		to := Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Jump: h.Jump, Prefix: h.Prefix, File: h.File, Vars: h.Vars}
+		to := Host{BecomeUser: h.BecomeUser, BecomeMethod: h.Method, Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Jump: h.Jump, Prefix: h.Prefix, File: h.File, Vars: h.Vars}
 		if h.Definition >= 0 {
 			if h.Definition >= len(s.Definitions) {
 				return Options{}, damaged(peek, errors.New("a definition is missing"))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests use besides Go: real SSH servers, shells that login shells may be, etcdctl, ip,
+# Installs what the tests use besides Go: real SSH servers, sudo and doas, shells that login shells may be, etcdctl, ip,
 # ClusterShell's nodeset.
 # Does nothing when all of it is there.
 set -eu
@@ -28,6 +28,8 @@ need nft nftables
 need ping iputils-ping
 need ps procps
 need gzip gzip
+need sudo sudo
+need doas opendoas
 need git git
 need nodeset clustershell
 need useradd passwd

@@ -16,6 +16,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/actors/host/lifecycle"
 	"github.com/mgmt-remote/mgmt-remote/actors/tunnel"
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/become"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 	"github.com/mgmt-remote/mgmt-remote/internal/restart"
@@ -57,6 +58,8 @@ type Config struct {
 	Vars      map[string]string // of the definition, where it is a template
 	Payload   Planner
 	Dialer    Dialer
+	Become    become.Target     // the effective user; zero = who logs in
+	Passwords *become.Passwords // to become that; nil = none
 	Gateway   tunnel.Gateway
 	Ledger    exec.Ledger
 	Output    exec.Output

@@ -75,14 +75,14 @@ func (c children) named(pid *actor.PID) (kid, bool) {
 func (a *hostActor) props(name kid) *actor.Props {
 	switch name {
 	case kidSFTP:
-		return sftp.Props(sftp.Config{Conn: a.conn, Session: a.facts.plan.Session, Copy: a.facts.plan.Copy, Limit: a.cfg.Deadlines.Step})
+		return sftp.Props(sftp.Config{Conn: a.facts.way, Session: a.facts.plan.Session, Copy: a.facts.plan.Copy, Limit: a.cfg.Deadlines.Step})
 	case kidTunnel:
 		return tunnel.Props(tunnel.Config{
-			Host: a.cfg.Host.Name, Conn: a.conn, Gateway: a.cfg.Gateway, Shim: a.facts.plan.Shim, Dir: a.facts.plan.Dir,
+			Host: a.cfg.Host.Name, Conn: a.facts.way, Gateway: a.cfg.Gateway, Shim: a.facts.plan.Shim, Dir: a.facts.plan.Dir,
 		})
 	default:
 		return exec.Props(exec.Config{
-			Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, Conn: a.conn, Ledger: a.cfg.Ledger, Output: a.cfg.Output,
+			Host: a.cfg.Host.Name, Epoch: a.begin.Epoch, Conn: a.facts.way, Ledger: a.cfg.Ledger, Output: a.cfg.Output,
 			Shim: a.facts.plan.Shim, Record: a.facts.record, BootID: a.facts.facts.BootID,
 		})
 	}
@@ -112,14 +112,19 @@ func (a *hostActor) HandleFailure(_ *actor.ActorSystem, self actor.Supervisor, c
 		return
 	}
 	if name == kidExec && f.Kind == fault.Busy && a.tunnel.Kind == messages.TunnelStdio {
-		f = noSecondSession(f)
+		f = a.noSecondSession(f)
 	}
 	a.work.Tell(a.work.Epoch(), childFailed{name, f})
 }
 
-// noSecondSession is about a server that forwards no Unix sockets and has a session for the tunnel but none for the payload.
+// noSecondSession is about a server that has a session for the tunnel but none for the payload, where no Unix socket can be forwarded.
 // Trying again finds the same.
-func noSecondSession(f *fault.Fault) *fault.Fault {
+func (a *hostActor) noSecondSession(f *fault.Fault) *fault.Fault {
+	if user := a.cfg.Become.User; user != "" {
+		return fault.New(fault.Environment, f.Op, "the tunnel takes a session of its own where everything runs as %s, and the host has no other one: %w", user, f.Err).
+			WithHost(f.Host).
+			WithRemedy("set MaxSessions to 2 or more in the host's sshd_config, or log in as %s", user)
+	}
 	return fault.New(fault.Environment, f.Op, "the tunnel takes a session where Unix sockets are not forwarded, and the host has no other one: %w", f.Err).
 		WithHost(f.Host).
 		WithRemedy("set MaxSessions to 2 or more, or AllowStreamLocalForwarding to yes, in the host's sshd_config")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/actors/host/lifecycle"
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/become"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
@@ -14,6 +15,7 @@ import (
 
 // prepared is what the probe found and what follows from it for this host.
 type prepared struct {
+	way    become.Way // what everything on the host goes through from now on
 	facts  probe.Facts
 	found  lifecycle.Found
 	record store.SessionRecord
@@ -34,12 +36,16 @@ func probeWith(cfg Config, conn *sshconn.Conn, newest messages.Definition) func(
 
 // prepare asks the host what is there, holds it against what was recorded, and makes the plan.
 func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messages.Definition) (prepared, error) {
-	facts, err := probe.Run(ctx, conn, probe.Request{Prefix: cfg.Host.Prefix, Run: cfg.Run, Host: cfg.Host.Name})
+	way, err := become.Enter(ctx, conn, cfg.Host.Name, cfg.Become, cfg.Passwords)
+	if err != nil {
+		return prepared{}, err
+	}
+	facts, err := probe.Run(ctx, way, probe.Request{Prefix: cfg.Host.Prefix, Run: cfg.Run, Host: cfg.Host.Name})
 	if err != nil {
 		return prepared{}, err
 	}
 	record, recorded := cfg.Ledger.Session(cfg.Host.Name)
-	p := prepared{facts: facts, record: record}
+	p := prepared{way: way, facts: facts, record: record}
 	session := facts.Session()
 	if recorded && record.Exit != nil && !interrupted(record, facts.BootID) {
 		p.exit = &messages.Exit{

@@ -33,6 +33,8 @@ Sessions that live are named and left alone, unless --live is given. Runs that
 this machine drives at the moment are always left alone, and so is a session
 directory in which nothing was started yet and that is younger than 15 minutes.
 
+What is looked for is the user's who logs in, or with --become the other one's.
+
 Exit codes: 0 all good, 1 usage or configuration, 2 some host failed, 4 only
 unreachable hosts, 130 interrupted.`,
 		Example: `  mgmt-remote clean -H h1 -H h2 --dry-run
@@ -52,12 +54,14 @@ unreachable hosts, 130 interrupted.`,
 		p.BoolVar(&what.DryRun, "dry-run", false, "change nothing, say what would be removed")
 	})
 	flagGroup(p, "Connections", f.connect)
+	flagGroup(p, "Another user", f.become.register)
 	flagGroup(p, "Output", func(p *pflag.FlagSet) {
 		p.BoolVar(&f.output.json, "json", false, "one JSON object per host and line on stdout")
 		p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 		p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	})
 	f.hosts.complete(cmd)
+	f.become.complete(cmd)
 	return cmd
 }
 

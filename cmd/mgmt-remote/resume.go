@@ -22,6 +22,7 @@ import (
 type resumeFlags struct {
 	all, takeOver, detach bool
 	tls                   etcdTLSFlags
+	become                becomeSecretFlags
 	output                outputFlags
 	verbose               int
 	logFormat             string
@@ -86,6 +87,8 @@ Interrupts and exit codes are those of "run".`,
 		cmd.MarkFlagsMutuallyExclusive("all", flag)
 	}
 	f.output.complete(cmd)
+	f.become.complete(cmd)
+	cmd.MarkFlagsMutuallyExclusive("all", "become-password-fd") // it can be read once
 	return cmd
 }
 
@@ -96,6 +99,7 @@ func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
 	p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 	p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	f.tls.register(p)
+	f.become.register(p)
 }
 
 // resume continues a run, or continues it only to stop it.
@@ -111,6 +115,13 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 	opts.TakeOver = f.takeOver
 	if opts.Logger, err = newLogger(f.logFormat, f.verbose); err != nil {
 		return err
+	}
+	secret, err := f.become.options(f.detach)
+	if err != nil {
+		return err
+	}
+	if secret.Password != nil || secret.AskPassword {
+		opts.Become = secret // else it is asked for where there was one
 	}
 	if opts.EtcdTLS, err = f.tls.config(len(opts.EtcdEndpoints) > 0); err != nil {
 		return err

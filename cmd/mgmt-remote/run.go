@@ -73,6 +73,7 @@ type runFlags struct {
 	keepState        bool
 	etcdEndpoints    []string
 	etcdTLS          etcdTLSFlags
+	become           becomeFlags
 
 	output    outputFlags
 	verbose   int
@@ -182,6 +183,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.BoolVar(&f.stay, "stay", false, "never give up: try hosts for ever, also those that refuse us after they were well; sessions wait 7 days for us")
 		p.IntVar(&f.maxConnections, "max-connections", 0, "work on `N` hosts at the same time, 0 = all")
 	})
+	flagGroup(p, "Another user", f.become.register)
 	flagGroup(p, "End of the run", func(p *pflag.FlagSet) {
 		p.Var(&f.convergedTimeout, "converged-timeout", "end the run when all hosts had nothing to do for `TIME`")
 		p.StringVar(&f.converge, "converge", "", "`WHAT` ends when it had nothing to do: the group of all hosts, or each host on its own (default: group, or host where --max-connections is lower than the number of hosts)")
@@ -297,6 +299,10 @@ func (f *runFlags) options() (fleet.Options, error) {
 	if err != nil {
 		return fleet.Options{}, err
 	}
+	secret, err := f.become.secret.options(f.detach)
+	if err != nil {
+		return fleet.Options{}, err
+	}
 	ssh := fleet.SSH{
 		ConnectTimeout: time.Duration(f.connectTimeout), KeepaliveInterval: time.Duration(f.keepaliveInterval), KeepaliveCount: f.keepaliveCount,
 		Jump: f.jump, HostKeys: fleet.HostKeys(f.hostKeys), KnownHosts: f.knownHosts, Identities: f.identities,
@@ -307,6 +313,7 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	return fleet.Options{
 		SSH:      ssh,
+		Become:   secret,
 		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, NoWatch: f.noWatch, TCP: f.endpoint == endpointTCP, Restart: fleet.Restart(f.restart)},
 		RetryFor: retryFor, OnReboot: fleet.OnReboot(f.onReboot), MaxConnections: f.maxConnections, Converge: fleet.Converge(f.converge),
 		ConvergedTimeout: time.Duration(f.convergedTimeout), MaxRuntime: time.Duration(f.maxRuntime),

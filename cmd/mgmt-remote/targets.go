@@ -83,11 +83,12 @@ func (f *runFlags) fleetHosts(entries []*inventory.Entry, sources []*source) ([]
 		if f.jump == "" { // the flag goes before what inventories say
 			out[i].Jump = entries[i].Fields[inventory.Jump].Text
 		}
+		f.become.give(&out[i], entries[i])
 		if sources != nil {
 			out[i].Definition, out[i].File = sources[i].bytes, sources[i].file
 		}
 	}
-	return out, nil
+	return out, f.become.checkUse(out)
 }
 
 // giveVariables gives each host of a template its variables. What its remote: said before they were known, it must still say.

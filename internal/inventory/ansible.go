@@ -32,6 +32,7 @@ var ansibleFields = map[string]Field{
 	"ansible_user": User, "ansible_ssh_user": User,
 	"ansible_private_key_file": Identity, "ansible_ssh_private_key_file": Identity,
 	"ansible_password": Password, "ansible_ssh_pass": Password, "ansible_ssh_password": Password,
+	"ansible_become": Become, "ansible_become_user": BecomeUser, "ansible_become_method": BecomeMethod,
 	string(connection): connection, string(priority): priority,
 }
 
@@ -40,7 +41,7 @@ var proxyJump = regexp.MustCompile(`(?:^|\s)(?:-J\s*|-o\s*["']?ProxyJump[= ])["'
 
 // ansibleUnused are parameters that change what Ansible does on the way to a host or on it, and nothing here.
 var ansibleUnused = map[string]struct{}{
-	"ansible_become": {}, "ansible_become_user": {}, "ansible_become_method": {}, "ansible_become_exe": {}, "ansible_become_flags": {},
+	"ansible_become_exe": {}, "ansible_become_flags": {},
 	"ansible_ssh_common_args": {}, "ansible_ssh_extra_args": {}, "ansible_ssh_executable": {}, "ansible_ssh_args": {},
 }
 
@@ -67,6 +68,9 @@ func (a *ansible) assign(said *settings, key, text string, from Origin) error {
 		if !sshConnections[text] {
 			said.field(connection, v)
 		}
+		return nil
+	case known && f == BecomeMethod: // Ansible has many that we have not; only where one is used it matters
+		said.field(f, v)
 		return nil
 	case known:
 		text, err := checkField(f, text)

@@ -46,7 +46,7 @@ func TestDocumentedExample(t *testing.T) {
 		}
 	}
 	documented := map[string]bool{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z]+)` \\| (yes)? ?\\| (yes)? ?\\|").FindAllStringSubmatch(rest, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (yes)? ?\\| (yes)? ?\\|").FindAllStringSubmatch(rest, -1) {
 		documented[row[1]] = true
 	}
 	for _, f := range append([]Field{Address, "labels", "vars", "hosts", "children"}, ownFields...) {

@@ -37,6 +37,18 @@ func checkField(f Field, text string) (string, error) {
 		if _, err := ParseJump(text); err != nil {
 			return "", err
 		}
+	case Become:
+		switch strings.ToLower(text) {
+		case "true", "yes", "on", "y", "t", "1": // as Ansible reads them
+			return "true", nil
+		case "false", "no", "off", "n", "f", "0":
+			return "false", nil
+		}
+		return "", fmt.Errorf("%q is neither true nor false", text)
+	case BecomeUser:
+		return text, ValidBecomeUser(text)
+	case BecomeMethod:
+		return text, ValidBecomeMethod(text)
 	case Prefix:
 		if !path.IsAbs(text) {
 			return "", errors.New("is not an absolute path")

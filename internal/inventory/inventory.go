@@ -52,6 +52,10 @@ const (
 	Prefix   Field = "prefix"   // directory to work in
 	Jump     Field = "jump"     // jump hosts, as ssh -J takes them
 	Identity Field = "identity" // private key file
+
+	Become       Field = "become"        // "true": everything is run as another user
+	BecomeUser   Field = "become_user"   // who that is
+	BecomeMethod Field = "become_method" // sudo or doas
 )
 
 // Fields that are used here only.
@@ -61,7 +65,9 @@ const (
 )
 
 // Fields are those that an entry may have, in the order in which they are shown.
-func Fields() []Field { return []Field{Address, Port, User, Password, Prefix, Jump, Identity} }
+func Fields() []Field {
+	return []Field{Address, Port, User, Password, Prefix, Jump, Identity, Become, BecomeUser, BecomeMethod}
+}
 
 // All is the group of all hosts, Ungrouped that of hosts that are in no other one. They exist without being said.
 const (

@@ -135,8 +135,8 @@ func TestOrigins(t *testing.T) {
 
 func TestOwnFormatRefuses(t *testing.T) {
 	for source, say := range map[string]string{
-		"hosts: {a: {prot: 22}}":                         `a:1:13: a: unknown key "prot"; there are address, identity, jump, labels, port, prefix, user, vars`,
-		"groups: {g: {address: x}}":                      `a:1:14: group g: unknown key "address"; there are children, hosts, identity,`,
+		"hosts: {a: {prot: 22}}":                         `a:1:13: a: unknown key "prot"; there are address, become, become_method, become_user, identity, jump, labels, port, prefix, user, vars`,
+		"groups: {g: {address: x}}":                      `a:1:14: group g: unknown key "address"; there are become, become_method, become_user, children, hosts, identity,`,
 		"hosts: {}\nhost: {}":                            `a:2:1: unknown key "host"; there are groups, hosts`,
 		"hosts: {a: {port: 0}}":                          "a:1:19: a: port: port is not a number from 1 to 65535",
 		"hosts: {a: {port: [1]}}":                        "a: port: want one value, not a list",

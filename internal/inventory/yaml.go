@@ -130,7 +130,7 @@ func (o *ownFormat) addresses(s pair, what string, machines []*machine) {
 }
 
 // ownFields are the keys that hosts and groups have in common.
-var ownFields = []Field{Port, User, Prefix, Jump, Identity}
+var ownFields = []Field{Port, User, Prefix, Jump, Identity, Become, BecomeUser, BecomeMethod}
 
 // setting reads one key of a host or a group, and hands what it says to apply.
 func (o *ownFormat) setting(s pair, what, in string, apply func(func(*settings))) {
@@ -165,7 +165,7 @@ func (o *ownFormat) setting(s pair, what, in string, apply func(func(*settings))
 			}
 		}
 	default:
-		known := []string{"identity", "jump", "labels", "port", "prefix", "user", "vars"}
+		known := []string{"become", "become_method", "become_user", "identity", "jump", "labels", "port", "prefix", "user", "vars"}
 		if in == "" {
 			known = append(known, "address")
 		} else {

@@ -69,6 +69,7 @@ type start struct {
 	request string // "exec" or "subsystem"
 	payload string
 	stderr  io.Writer // nil: the channel's tail
+	door    Door      // nil: the command runs at once
 }
 
 // OpenSSH counts an ended session against MaxSessions until its main loop has collected the channel, after its answer to
@@ -120,6 +121,9 @@ func (c *Conn) openOnce(ctx context.Context, s start) (*Channel, error) {
 		stderr := s.stderr
 		if stderr == nil {
 			stderr = &channel.stderr
+		}
+		if s.door != nil {
+			stderr = s.door.Watch(stderr)
 		}
 		go channel.copyStderr(stderr)
 		opened = channel

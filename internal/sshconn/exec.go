@@ -15,6 +15,7 @@ type Exec struct {
 	Stdin   io.Reader // nil: empty. May be read once more after Exec returned, as a blocked Read can't be interrupted
 	Stdout  io.Writer // nil: discarded. Never written to after Exec returned
 	Stderr  io.Writer // nil: its end goes into ExitError.Stderr. Never written to after Exec returned
+	Door    Door      // nil: the command runs at once. Its failure is returned as it is
 }
 
 // Exec runs a command and waits until it has ended and its output is complete. It returns nil for exit status 0 and a bare
@@ -24,13 +25,18 @@ func (c *Conn) Exec(ctx context.Context, e Exec) error {
 	stdout, stderr := &gate{w: e.Stdout}, &gate{w: e.Stderr}
 	defer stdout.shut()
 	defer stderr.shut()
-	s := start{op: "run", request: "exec", payload: e.Command}
+	s := start{op: "run", request: "exec", payload: e.Command, door: e.Door}
 	if e.Stderr != nil {
 		s.stderr = stderr
 	}
 	ch, err := c.open(ctx, s)
 	if err != nil {
 		return err
+	}
+	if e.Door != nil {
+		if err := ch.pass(ctx, e.Door); err != nil {
+			return err
+		}
 	}
 	stdin := make(chan error, 1)
 	if e.Stdin == nil {

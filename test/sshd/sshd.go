@@ -38,6 +38,10 @@ type Options struct {
 	// NetNS is the network namespace (as in `ip netns`) that the server is in, and Listen its address there. Empty: the test's own,
 	// and 127.0.0.1. Needs root. The port is then always 22, and the server can be rebooted: see Server.Reboot.
 	NetNS, Listen string
+	// Users are accounts that exist for the server alone; the first one logs in. Sudoers and DoasConf say for the server whom they may become:
+	// a file of /etc/sudoers.d, and /etc/doas.conf. Needs root.
+	Users             []string
+	Sudoers, DoasConf string
 }
 
 // Server is a running server and its files.
@@ -50,16 +54,18 @@ type Server struct {
 	KnownHostsFile string
 	HostKey        ssh.PublicKey
 	LogFile        string
+	etc            string // what is /etc for the server; empty without Options.Users
 	VarTmp         string // what is /var/tmp for commands, as others see it; empty without Options.OwnVarTmp
 
-	t       testing.TB
-	program string
-	args    func(port int) []string
-	mounts  [][2]string // bind mounts in a namespace of the server's own: what, where
-	netns   string      // network namespace; empty = the test's own
-	listen  string      // address
-	bootID  string      // file that is the kernel's boot ID for the server and its sessions; empty = the machine's own
-	ready   string      // what the log says when the server listens
+	t          testing.TB
+	program    string
+	args       func(port int) []string
+	mounts     [][2]string // bind mounts in a namespace of the server's own: what, where
+	netns      string      // network namespace; empty = the test's own
+	listen     string      // address
+	authorized string      // the client's public key
+	bootID     string      // file that is the kernel's boot ID for the server and its sessions; empty = the machine's own
+	ready      string      // what the log says when the server listens
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd // nil when stopped
@@ -87,7 +93,7 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	config = append(config,
 		"HostKey "+dir+"/host_key",
-		"AuthorizedKeysFile "+dir+"/authorized_keys",
+		"AuthorizedKeysFile "+s.authorized,
 		// sshd takes the home from the user database and applies SetEnv after it, so HOME is ours. Its first working
 		// directory stays the real home.
 		`SetEnv HOME="`+s.Home+`"`,
@@ -139,6 +145,9 @@ func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, s
 		}
 		s.mounts = append(s.mounts, [2]string{s.VarTmp, "/var/tmp"})
 	}
+	if len(o.Users) > 0 {
+		s.ownEtc(t, dir, o)
+	}
 	if s.netns != "" {
 		s.bootID = filepath.Join(dir, "boot_id")
 		s.newBoot()
@@ -146,7 +155,13 @@ func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, s
 	}
 	s.HostKey = makeKey(t, filepath.Join(dir, "host_key"))
 	client := makeKey(t, s.KeyFile)
-	write(t, filepath.Join(dir, "authorized_keys"), string(ssh.MarshalAuthorizedKey(client)))
+	s.authorized = filepath.Join(dir, "authorized_keys")
+	if s.etc != "" {
+		s.authorized = "/etc/authorized_keys"
+		s.etcFile("authorized_keys", string(ssh.MarshalAuthorizedKey(client)), 0o644) // in a place that the user can read
+	} else {
+		write(t, s.authorized, string(ssh.MarshalAuthorizedKey(client)))
+	}
 	write(t, s.LogFile, "")
 	t.Cleanup(func() {
 		s.Stop()
