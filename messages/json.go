@@ -87,7 +87,7 @@ func EncodeEvent(event Event) ([]byte, error) {
 		return nil, fmt.Errorf("event %s: %w", name, err)
 	}
 	line := append([]byte(`{"type":"`+name+`",`), fields[1:]...) // every event has fields
-	return append(escapeC1(line), '\n'), nil
+	return append(EscapeC1(line), '\n'), nil
 }
 
 // DecodeEvent is the inverse of EncodeEvent, but for the faults of results, of which the words are left. Where the type is unknown,
@@ -110,8 +110,8 @@ func DecodeEvent(line []byte) (Event, error) {
 	return e, nil
 }
 
-// escapeC1 escapes the control characters that encoding/json leaves as they are.
-func escapeC1(line []byte) []byte {
+// EscapeC1 escapes the control characters that encoding/json leaves as they are, in a JSON text made by it.
+func EscapeC1(line []byte) []byte {
 	if bytes.IndexByte(line, 0xc2) < 0 && bytes.IndexByte(line, 0x7f) < 0 {
 		return line
 	}

@@ -78,6 +78,7 @@ Interrupts and exit codes are those of "run".`,
 	p.BoolVar(&f.takeOver, "take-over", false, "have another initiator leave the run, here or on the machine from which its directory was copied")
 	p.BoolVar(&f.detach, "detach", false, "go on in the background, as with run")
 	f.registerCommon(p)
+	f.output.registerFiles(p)
 	cmd.MarkFlagsMutuallyExclusive("all", "take-over")
 	for _, flag := range []string{"json", "output"} {
 		cmd.MarkFlagsMutuallyExclusive("all", flag)
@@ -95,7 +96,6 @@ Interrupts and exit codes are those of "run".`,
 // registerCommon adds the flags that whoever continues a run needs.
 func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
 	f.output.register(p)
-	f.output.registerFiles(p)
 	p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 	p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	f.tls.register(p)

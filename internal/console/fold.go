@@ -164,13 +164,17 @@ func (f *Fold) blocks() error {
 	slices.SortFunc(all, func(a, b *foldGroup) int {
 		return cmp.Or(cmp.Compare(len(b.hosts), len(a.hosts)), nodeset.Compare(a.hosts[0], b.hosts[0]))
 	})
+	var first string // what the biggest group wrote, where the others are compared with it
+	if len(all) > 1 && f.options.Diff && !all[0].cut() {
+		first = f.lines(all[0], paint{})
+	}
 	for i, g := range all {
 		var b bytes.Buffer
-		against := all[0]
-		if i == 0 || !f.options.Diff || against.cut() || g.cut() {
-			against = nil
+		if i == 0 || first == "" || g.cut() || g.size() == 0 {
+			f.block(&b, g)
+		} else {
+			f.difference(&b, g, first, nodes(all[0].hosts))
 		}
-		f.block(&b, g, against)
 		if _, err := f.out.Write(b.Bytes()); err != nil {
 			return err
 		}
@@ -178,30 +182,39 @@ func (f *Fold) blocks() error {
 	return nil
 }
 
-// block writes one group: what it wrote, or how that differs from what another group wrote.
-func (f *Fold) block(b *bytes.Buffer, g, against *foldGroup) {
-	head := fmt.Sprintf("%s (%s)", nodes(g.hosts), plural(len(g.hosts), "host"))
-	sgr := bold
-	if g.end != "" {
-		head += ", " + g.end
+// block writes one group: its hosts, and what they wrote.
+func (f *Fold) block(b *bytes.Buffer, g *foldGroup) {
+	if g.size() == 0 && !g.cut() {
+		f.head(b, g, ": no output")
+	} else {
+		f.head(b, g, ":")
 	}
+	b.WriteString(f.lines(g, f.paint) + "\n")
+}
+
+// difference writes one group: its hosts, and how what they wrote differs from what others did.
+func (f *Fold) difference(b *bytes.Buffer, g *foldGroup, other, others string) {
+	text := f.lines(g, paint{})
+	if text == other {
+		f.head(b, g, ": the same output as "+others)
+	} else {
+		f.head(b, g, ": differs from "+others)
+		b.WriteString(f.diff(other, text))
+	}
+	b.WriteByte('\n')
+}
+
+// head writes whose block it is, and how their payloads ended where that was not well.
+func (f *Fold) head(b *bytes.Buffer, g *foldGroup, more string) {
+	text := fmt.Sprintf("%s (%s)", nodes(g.hosts), plural(len(g.hosts), "host"))
+	if g.end != "" {
+		text += ", " + g.end
+	}
+	sgr := bold
 	if g.bad {
 		sgr = red
 	}
-	text := f.lines(g, f.paint)
-	switch {
-	case text == "":
-		head += ": no output"
-	case against == nil || f.lines(against, paint{}) == "":
-		head += ":"
-	case f.lines(g, paint{}) == f.lines(against, paint{}):
-		head += ": the same output as " + nodes(against.hosts)
-		text = ""
-	default:
-		head += ": differs from " + nodes(against.hosts)
-		text = f.diff(f.lines(against, paint{}), f.lines(g, paint{}))
-	}
-	b.WriteString(f.paint.text(sgr, head) + "\n" + text + "\n")
+	b.WriteString(f.paint.text(sgr, text+more) + "\n")
 }
 
 // diff is a unified diff without its head, which names files.

@@ -184,18 +184,23 @@ func TestReportFile(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != "older" {
 		t.Errorf("changed too early: %q, %v", text, err)
 	}
-	if err := f.Print(messages.RunFinished{Run: "k3v9x2ab", Results: []messages.Result{noexec("web1")}}); err != nil {
+	evil := noexec("web1")
+	evil.LeftBehind = "\u009b31m\x1b\x7f"
+	if err := f.Print(messages.RunFinished{Run: "k3v9x2ab", Results: []messages.Result{evil}}); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if i := strings.IndexFunc(string(text), func(r rune) bool { return r != '\n' && commands(r) }); i >= 0 {
+		t.Errorf("a control character is left at %d: %q", i, text)
+	}
 	var r Report
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Run != "k3v9x2ab" || len(r.Steps) != 1 || r.Steps[0].Max != time.Second || r.Failures[0].Kind != fault.Environment || r.Outcomes["failed"] != 1 {
+	if r.Run != "k3v9x2ab" || len(r.Steps) != 1 || r.Steps[0].Max != time.Second || r.Failures[0].Kind != fault.Environment || r.Outcomes["failed"] != 1 || r.Failures[0].LeftBehind != evil.LeftBehind {
 		t.Errorf("got %+v", r)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {

@@ -49,7 +49,7 @@ func (r *ReportFile) Print(event messages.Event) error {
 		return err
 	}
 	defer file.Cleanup() //nolint:errcheck // there is nothing to remove, or the error below says what is wrong
-	if _, err := file.Write(append(text, '\n')); err != nil {
+	if _, err := file.Write(append(messages.EscapeC1(text), '\n')); err != nil {
 		return err
 	}
 	return file.CloseAtomicallyReplace()
