@@ -34,6 +34,9 @@ type Host struct {
 	Definition []byte            // of the graph payload. Nobody may change the bytes any more; see Fleet.Update
 	File       string            // what the definition is called in messages; one that ends in .yaml.tmpl makes it a template
 	Vars       map[string]string // what a template finds in .Vars
+	// Follow is the absolute path of the file of this machine that the caller follows for changes of Definition; "" = none. The fleet
+	// does nothing with it but keep it for whoever continues the run.
+	Follow string
 }
 
 // Payload is what every host of the fleet runs: a command, mgmt, or where neither is given a graph definition.

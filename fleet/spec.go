@@ -60,6 +60,7 @@ type specHost struct {
 	Definition int               `json:"definition"` // index, -1 = none
 	File       string            `json:"file,omitempty"`
 	Vars       map[string]string `json:"vars,omitempty"`
+	Follow     string            `json:"follow,omitempty"`
 }
 
 type specSSH struct {
@@ -130,7 +131,7 @@ func (f *Fleet) spec() (spec, error) {
 	for _, h := range f.hosts {
 		sh := specHost{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Jump: h.Jump, Prefix: h.Prefix,
-			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Definition: -1, File: h.File, Vars: h.Vars,
+			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
 		}
 		if d := f.given[h.Name]; d.Version > 0 {
 			i, there := known[string(d.Source)]
@@ -180,7 +181,10 @@ func Saved(stateDir, run string) (Options, error) {
 	}
 	o.Become.AskPassword = s.BecomePassword
 	for _, h := range s.Hosts {
-		to := Host{BecomeUser: h.BecomeUser, BecomeMethod: h.Method, Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Jump: h.Jump, Prefix: h.Prefix, File: h.File, Vars: h.Vars}
+		to := Host{
+			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, BecomeUser: h.BecomeUser, BecomeMethod: h.Method, Jump: h.Jump,
+			Prefix: h.Prefix, File: h.File, Vars: h.Vars, Follow: h.Follow,
+		}
 		if h.Definition >= 0 {
 			if h.Definition >= len(s.Definitions) {
 				return Options{}, damaged(peek, errors.New("a definition is missing"))

@@ -39,8 +39,8 @@ is the only run that was interrupted; with --all all of them are continued, each
 in the background.
 
 Passwords are asked for again, and the files for TLS to an etcd of your own are
-named again: no secret is kept. Changes of definition files are not followed any
-more; the hosts have the newest definition that the run knew.
+named again: no secret is kept. Definition files are followed as before, and
+what was saved to them meanwhile goes to the hosts.
 
 A run that another process drives is not touched: exit code 1. With --take-over
 that process is told to leave, which it does with exit code 5, and the run goes
@@ -132,12 +132,18 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 	if canAsk() {
 		opts.SSH.Prompter = sshconn.NewTerminalPrompter()
 	}
-	if f.detach {
-		return detach(cmd, opts, show.files(), nil)
-	}
 	var beside func(context.Context, *fleet.Fleet)
 	if stop != messages.StopNone {
 		beside = func(_ context.Context, f *fleet.Fleet) { f.Stop(stop) }
+	} else {
+		follower, err := followSaved(cmd.ErrOrStderr(), opts.Hosts)
+		if err != nil {
+			return err
+		}
+		beside = follower.run
+	}
+	if f.detach {
+		return detach(cmd, opts, show.files(), beside)
 	}
 	return drive(cmd, opts, show, beside)
 }

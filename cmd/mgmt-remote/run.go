@@ -274,7 +274,11 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	}
 	var beside func(context.Context, *fleet.Fleet)
 	if len(sources) > 0 && !f.noWatch {
-		beside = newFollower(cmd.ErrOrStderr(), opts.Hosts, sources).run
+		follower, err := newFollower(cmd.ErrOrStderr(), opts.Hosts, sources)
+		if err != nil {
+			return err
+		}
+		beside = follower.run
 	}
 	if f.detach {
 		return detach(cmd, opts, show.files(), beside)

@@ -133,6 +133,50 @@ func TestTheInitiatorIsKilled(t *testing.T) {
 	}
 }
 
+// TestDefinitionSavedWhileNobodyDrives: what is saved to a definition between two initiators goes to the host with the second one,
+// which goes on following the file, from wherever it was started.
+func TestDefinitionSavedWhileNobodyDrives(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 1)
+	h := l.hosts[0]
+	target := filepath.Join(h.Home, "declared")
+	save := func(content string) {
+		l.file("site.yaml", fmt.Sprintf("graph: g\nresources:\n  file:\n  - {name: f, path: %s, content: %s, state: exists}\n", target, content), 0o600)
+	}
+	save("one")
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := filepath.Rel(here, filepath.Join(l.dir, "site.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := l.start(l.args("--json", "--keep-state", site)...)
+	run := first.runID()
+	h.wantFile(t, target, "one")
+	first.signal(syscall.SIGKILL)
+	first.wantCode(-1)
+
+	save("two")
+	second := l.start("resume", "--json", run)
+	h.wantFile(t, target, "two")
+	save("three")
+	h.wantFile(t, target, "three")
+	second.signal(os.Interrupt)
+	second.wantCode(130)
+	started := 0
+	for _, e := range append(first.all(), second.all()...) {
+		if e.Type == "payload_started" && !e.Reattached {
+			started++
+		}
+	}
+	if started != 1 {
+		t.Errorf("%d payloads were started", started)
+	}
+	h.checkCacheOnly(t, run)
+}
+
 // awaitAnyOutput waits until the host's payload runs and says something, to this initiator or to an earlier one.
 func (p *process) awaitAnyOutput(host string) {
 	p.t.Helper()
