@@ -1,0 +1,112 @@
+package sshconfig
+
+import (
+	"crypto/sha1" // OpenSSH's %C is this hash; it protects nothing
+	"encoding/hex"
+	"fmt"
+	"os/user"
+	"path/filepath"
+	"strings"
+)
+
+// expandTokens replaces the tokens of allowed, and "%%". value gives their text.
+func expandTokens(s, allowed string, value func(token byte) string) (string, error) {
+	if !strings.Contains(s, "%") {
+		return s, nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		i++
+		switch {
+		case i == len(s):
+			return "", fmt.Errorf("%q ends with a single %%: write %%%%", s)
+		case s[i] == '%':
+			b.WriteByte('%')
+		case strings.IndexByte(allowed, s[i]) >= 0:
+			b.WriteString(value(s[i]))
+		default:
+			return "", fmt.Errorf("%q: there is no token %%%c here", s, s[i])
+		}
+	}
+	return b.String(), nil
+}
+
+// expandEnv replaces ${NAME}.
+func expandEnv(s string, getenv func(string) (string, bool)) (string, error) {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(s, "${")
+		b.WriteString(before)
+		if !found {
+			return b.String(), nil
+		}
+		name, after, closed := strings.Cut(rest, "}")
+		if !closed || name == "" {
+			return "", fmt.Errorf("%q: a variable is written ${NAME}", s)
+		}
+		text, is := getenv(name)
+		if !is {
+			return "", fmt.Errorf("the environment has no variable %s", name)
+		}
+		b.WriteString(text)
+		s = after
+	}
+}
+
+// expandTilde replaces "~" and "~USER" at the beginning.
+func expandTilde(s, home string) (string, error) {
+	if !strings.HasPrefix(s, "~") {
+		return s, nil
+	}
+	name, rest, _ := strings.Cut(s[1:], "/")
+	if name != "" {
+		u, err := user.Lookup(name)
+		if err != nil {
+			return "", fmt.Errorf("%q: %w", s, err)
+		}
+		home = u.HomeDir
+	}
+	if home == "" {
+		return "", fmt.Errorf("%q: you have no home directory", s)
+	}
+	return filepath.Join(home, rest), nil
+}
+
+// token is the text of a token for the host that is looked up.
+func (l *lookup) token(t byte) string {
+	local := l.config.local
+	switch t {
+	case 'C':
+		sum := sha1.Sum([]byte(local.Host + l.hostName() + l.port() + l.user() + l.jump())) //nolint:gosec // as above
+		return hex.EncodeToString(sum[:])
+	case 'L':
+		short, _, _ := strings.Cut(local.Host, ".")
+		return short
+	case 'd':
+		return local.Home
+	case 'h':
+		return l.hostName()
+	case 'i':
+		return local.UID
+	case 'j':
+		return l.jump()
+	case 'k':
+		if alias := l.first(HostKeyAlias); alias != "" {
+			return alias
+		}
+		return l.query.Host
+	case 'l':
+		return local.Host
+	case 'n':
+		return l.query.Host
+	case 'p':
+		return l.port()
+	case 'r':
+		return l.user()
+	}
+	return local.User // 'u'
+}
