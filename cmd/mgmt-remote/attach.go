@@ -51,6 +51,7 @@ state was kept, the end is shown.
 func attach(cmd *cobra.Command, run string, output outputFlags, verbose bool) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	output.late = true
 	to, err := output.open(cmd.OutOrStdout(), verbose)
 	if err != nil {
 		return err

@@ -151,7 +151,7 @@ func cleanedTable(out io.Writer, results []fleet.CleanResult, dry bool) error {
 		lines := 0
 		row := func(what, format string, args ...any) {
 			lines++
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", r.Host, what, fmt.Sprintf(format, args...)) // Flush has the error
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", r.Host, what, strings.Map(printable, fmt.Sprintf(format, args...))) // Flush has the error
 		}
 		c := r.Cleaned
 		for _, s := range c.Stopped {

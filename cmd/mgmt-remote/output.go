@@ -32,6 +32,7 @@ type look struct {
 	color    bool
 	verbose  bool
 	diff     bool
+	late     bool // the beginning of the run is not seen
 }
 
 // The names of forms that flags and defaults mean.
@@ -48,7 +49,7 @@ var forms = []form{
 		return console.NewLines(out, console.LinesOptions{Terminal: l.terminal, Color: l.color, Verbose: l.verbose})
 	}},
 	{formFold, "equal output of hosts once, at the end", func(out io.Writer, l look) console.Printer {
-		return console.NewFold(out, console.FoldOptions{Terminal: l.terminal, Color: l.color, Diff: l.diff})
+		return console.NewFold(out, console.FoldOptions{Terminal: l.terminal, Color: l.color, Diff: l.diff, Late: l.late})
 	}},
 	{formJSON, "one JSON event per line", func(out io.Writer, _ look) console.Printer { return console.NewJSON(out) }},
 	{formQuiet, "failures only", func(out io.Writer, l look) console.Printer { return console.NewQuiet(out, l.color) }},
@@ -67,6 +68,7 @@ type outputFlags struct {
 	json  bool
 	color string // "" = colorAuto
 	diff  bool
+	late  bool // no flag: the beginning of the run is not seen
 
 	logDir, report string
 }
@@ -142,7 +144,7 @@ func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
 	if f.diff && form.name != formFold {
 		return nil, errors.New("--diff is for --output fold")
 	}
-	l := look{terminal: isTerminal(stdout), verbose: verbose, diff: f.diff}
+	l := look{terminal: isTerminal(stdout), verbose: verbose, diff: f.diff, late: f.late}
 	switch f.color {
 	case colorAuto, "":
 		l.color = console.UseColor(l.terminal, os.Getenv)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode"
 
+	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/fleet"
 	"github.com/mgmt-remote/mgmt-remote/internal/console"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
@@ -37,5 +40,21 @@ func TestOneThatFailsDoesNotKeepTheOthers(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n != 2 || broken.printed != 1 {
 		t.Errorf("%d events and %d", n, broken.printed)
+	}
+}
+
+// What a host says is in many messages.
+func TestMessagesCannotDriveTheTerminal(t *testing.T) {
+	var said, table bytes.Buffer
+	say(&said, "h1: %s", "one\ntwo\x1b]0;title\x07\u009b31m\u202e")
+	if want := "mgmt-remote: h1: one\ntwo?]0;title??31m?\n"; said.String() != want {
+		t.Errorf("got %q, want %q", said.String(), want)
+	}
+	evil := fleet.CleanResult{Host: "h1", Cleaned: fleet.Cleaned{CacheKept: []string{"/tmp/\x1b[2J"}}, Err: fault.New(fault.Lost, "run", "\r\u009b")}
+	if err := cleanedTable(&table, []fleet.CleanResult{evil}, false); err != nil {
+		t.Fatal(err)
+	}
+	if i := strings.IndexFunc(table.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("a control character is left at %d: %q", i, table.String())
 	}
 }

@@ -82,9 +82,16 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// say writes a line to a person. That it can't be written has no one to be told to.
+// say writes a line to a person. What is in it may come from a host, so nothing of it reaches a terminal as a command. That it
+// can't be written has no one to be told to.
 func say(out io.Writer, format string, args ...any) {
-	_, _ = fmt.Fprintf(out, "mgmt-remote: "+format+"\n", args...)
+	text := strings.Map(func(r rune) rune {
+		if r == '\n' {
+			return r
+		}
+		return printable(r)
+	}, fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(out, "mgmt-remote: %s\n", text)
 }
 
 // newLogger logs to stderr: warnings and errors, with -v what happens, with -vv everything.

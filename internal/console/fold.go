@@ -20,6 +20,7 @@ type FoldOptions struct {
 	Terminal bool // somebody looks at it: control characters in payload output are shown, not sent
 	Color    bool // see UseColor
 	Diff     bool // of all groups but the biggest only what differs from that
+	Late     bool // the beginning of the run was not seen: of hosts without output nothing is known
 
 	MaxHost  int // bytes of output kept of one host, 0 = 128 KiB
 	MaxTotal int // bytes kept of all, 0 = 256 MiB
@@ -123,6 +124,9 @@ func (f *Fold) done(r messages.Result) {
 }
 
 func (f *Fold) group(host string, said *spoken, end string, bad bool) {
+	if said == nil && f.options.Late {
+		return
+	}
 	if said == nil {
 		said = &spoken{}
 	}

@@ -184,6 +184,14 @@ func TestFoldGroupsAreRight(t *testing.T) {
 	})
 }
 
+// Who came late does not say of hosts that they wrote nothing.
+func TestFoldOfOneWhoCameLate(t *testing.T) {
+	got := folded(t, FoldOptions{Late: true}, ended("a", messages.Exit{}), out("b", "x\n"), ended("b", messages.Exit{}))
+	if want := "b (1 host):\n| x\n\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestFoldSaysWhereOutputWasCut(t *testing.T) {
 	got := folded(t, FoldOptions{MaxHost: 6, Diff: true}, out("a", "0123\n5678\n"), out("b", "0123\n5679\n"), ended("a", messages.Exit{}), ended("b", messages.Exit{}))
 	const cut = "| 0123\n| 5\n… 4 B more is not kept; --log-dir DIR keeps all\n\n"

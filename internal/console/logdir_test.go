@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -95,5 +96,23 @@ func TestLogDirIsNotLeft(t *testing.T) {
 	}
 	if _, err := NewLogDir(file, nil); err == nil {
 		t.Error("a file is no directory")
+	}
+}
+
+// BenchmarkLogDir10000 begins the files of 10,000 hosts that have written nothing yet, which the first event waits for.
+func BenchmarkLogDir10000(b *testing.B) {
+	hosts := make([]string, 10_000)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("h%d", i)
+	}
+	l, err := NewLogDir(b.TempDir(), func(string) (string, error) { return b.TempDir(), nil })
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	for b.Loop() {
+		if err := l.Print(messages.RunStarted{Hosts: hosts}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
