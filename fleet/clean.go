@@ -84,7 +84,7 @@ func (f *Fleet) clean(ctx context.Context, h Host, request cleanup.Request) (Cle
 	defer conn.Close() //nolint:errcheck // the answer is there, or the connection is what failed
 	ctx, cancel := context.WithTimeout(ctx, cleanWithin)
 	defer cancel()
-	way, err := become.Enter(ctx, conn, h.Name, h.becomes(), f.become)
+	way, err := become.Enter(ctx, conn, become.Options{Host: h.Name, Target: h.becomes(), Passwords: f.become})
 	if err != nil {
 		return Cleaned{}, fault.Wrap(fault.Environment, "clean", err).WithHost(h.Name)
 	}

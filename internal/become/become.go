@@ -57,15 +57,27 @@ type Way interface {
 type Connection interface {
 	Way
 	OpenThrough(ctx context.Context, command string, door sshconn.Door) (*sshconn.Channel, error)
+	Done() <-chan struct{}
 }
 
 var _ Connection = (*sshconn.Conn)(nil)
+
+// Options say who is become on which host.
+type Options struct {
+	Host      string // as it is called in the run
+	Target    Target
+	Passwords *Passwords // nil = none
+	// Again makes another connection to the host, where its server has no second session on the first one. It is closed with the first
+	// one. nil = there is no other.
+	Again func(ctx context.Context) (*sshconn.Conn, error)
+}
 
 // Enter returns the way to run commands as the target on a host; for a target that logged in already, or none, that is conn itself. It
 // asks the host who is there and what for, in one exec as the login user, and nothing is run as the target yet.
 //
 // The fault's kind is Environment where the host lacks the user or the program, or what the connection said.
-func Enter(ctx context.Context, conn Connection, host string, target Target, passwords *Passwords) (Way, error) {
+func Enter(ctx context.Context, conn Connection, o Options) (Way, error) {
+	host, target := o.Host, o.Target
 	if target.User == "" {
 		return conn, nil
 	}
@@ -87,7 +99,10 @@ func Enter(ctx context.Context, conn Connection, host string, target Target, pas
 	if err != nil {
 		return nil, fault.Wrap(fault.Environment, op, err).WithHost(host)
 	}
-	return &way{conn: conn, host: host, login: there.user, user: target.User, method: method, program: program, sftp: there.sftp, passwords: passwords}, nil
+	return &way{
+		conn: conn, host: host, login: there.user, user: target.User, method: method, program: program, sftp: there.sftp,
+		passwords: o.Passwords, spare: newSpare(conn, o.Again),
+	}, nil
 }
 
 // way wraps what is run.
@@ -100,6 +115,7 @@ type way struct {
 	program   string // its path
 	sftp      string // path of the SFTP server's program; "" = none was found
 	passwords *Passwords
+	spare     *spare
 }
 
 var _ Way = (*way)(nil)
@@ -113,8 +129,20 @@ func (w *way) Exec(ctx context.Context, e sshconn.Exec) error {
 
 // Open is that of the connection, as the other user.
 func (w *way) Open(ctx context.Context, command string) (*sshconn.Channel, error) {
+	ch, err := w.openOn(ctx, w.conn, command)
+	if fault.KindOf(err) != fault.Busy || w.spare == nil {
+		return ch, err
+	}
+	second, err := w.spare.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.openOn(ctx, second, command)
+}
+
+func (w *way) openOn(ctx context.Context, conn Connection, command string) (*sshconn.Channel, error) {
 	d := w.door()
-	return w.conn.OpenThrough(ctx, d.wrap(command), d)
+	return conn.OpenThrough(ctx, d.wrap(command), d)
 }
 
 // Subsystem runs the program of the only one that can be had so, SFTP: the server's own would be the login user's.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
 	"github.com/mgmt-remote/mgmt-remote/test/sshd"
@@ -258,14 +259,89 @@ func TestBecomeNobodyElse(t *testing.T) {
 	l.hosts[0].checkNothing(t, p.runID())
 }
 
-// TestBecomeMaxSessions says why one session is not enough.
+// TestBecomeMaxSessions has a server that gives one session to each connection: the payload's is on a second one.
 func TestBecomeMaxSessions(t *testing.T) {
 	t.Parallel()
 	l := becomeLab(t, sshd.Options{Sudoers: "mrlogin ALL=(ALL) NOPASSWD: ALL\n", Config: []string{"MaxSessions 1"}})
-	p := l.run(l.args("-b", "--json", "--no-cache", "--", "true")...)
-	p.wantCode(2)
-	if r := p.wantOutcome("h1", "failed"); !strings.Contains(r.Reason, "runs as root") || !strings.Contains(r.Remedy, "MaxSessions") {
-		t.Errorf("%+v", r)
+	h := l.hosts[0]
+	p := l.start(l.args("-b", "--json", "--no-cache", "--", "sh", "-c", throughEtcd+"; exec sleep 1000")...)
+	first := p.await("payload", func(e event) bool { return e.Type == "payload_started" })
+	p.await("etcd", func(e event) bool { return e.Type == "output_received" && strings.Contains(string(e.Data), "b\n") })
+	if h.KillSessions() == 0 {
+		t.Fatal("no session to kill")
 	}
-	l.hosts[0].checkNothing(t, p.runID())
+	again := p.await("payload again", func(e event) bool { return e.Type == "payload_started" && e.Epoch == 2 })
+	if again.PID != first.PID || !again.Reattached {
+		t.Errorf("payload %+v, was %+v", again, first)
+	}
+	p.signal(os.Interrupt)
+	p.wantCode(130)
+	h.checkNothing(t, p.runID())
+}
+
+// TestBecomeGraph keeps a graph applied as root, and a newer definition goes there, too.
+func TestBecomeGraph(t *testing.T) {
+	t.Parallel()
+	l := becomeLab(t, sshd.Options{Sudoers: "mrlogin ALL=(ALL) NOPASSWD: ALL\n"})
+	h := l.hosts[0]
+	const graph = "graph: g\nresources:\n  file:\n  - {name: f, path: /var/tmp/of-root, content: %s, state: exists}\n"
+	file := l.file("g.yaml", fmt.Sprintf(graph, "one"), 0o600)
+	p := l.start(l.args("-b", "--json", "--no-cache", file)...)
+	wait := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(l.runFor); ; time.Sleep(20 * time.Millisecond) {
+			got, err := os.ReadFile(filepath.Join(h.VarTmp, "of-root"))
+			if err == nil && string(got) == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the file has %q, %v; want %q", got, err, want)
+			}
+		}
+	}
+	wait("one")
+	l.file("g.yaml", fmt.Sprintf(graph, "two"), 0o600)
+	wait("two")
+	info, err := os.Stat(filepath.Join(h.VarTmp, "of-root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Uid != 0 {
+		t.Errorf("the file belongs to %v", info.Sys())
+	}
+	p.signal(os.Interrupt)
+	p.wantCode(130)
+	if err := os.Remove(filepath.Join(h.VarTmp, "of-root")); err != nil {
+		t.Error(err)
+	}
+	h.checkNothing(t, p.runID())
+}
+
+// TestBecomeFromAnyShell has login shells that are none of POSIX, and noisy ones.
+func TestBecomeFromAnyShell(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"/bin/bash", "/usr/bin/fish", "/bin/tcsh"} {
+		t.Run(filepath.Base(shell), func(t *testing.T) {
+			t.Parallel()
+			l := becomeLab(t, sshd.Options{Sudoers: "Defaults timestamp_timeout=0\nmrlogin ALL=(ALL) ALL\n", Shell: shell})
+			h := l.hosts[0]
+			for name, text := range map[string]string{
+				".bashrc": "echo welcome; printf 'no end'; echo trouble >&2\n", ".tcshrc": "echo welcome\n", ".config/fish/config.fish": "echo welcome; echo trouble >&2\n",
+			} {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(h.Home, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(h.Home, name), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := l.run(l.args("-b", "--become-password-command", "echo 'correct horse'", "--json", "--no-cache", "--", "sh", "-c", "id -un; "+throughEtcd)...)
+			p.wantCode(0)
+			if got := p.output("h1", false); got != "root\nOK\nb\n" {
+				t.Errorf("output %q", got)
+			}
+			h.checkNoProcess(t, p.runID())
+			leftovers.Check(t, h.VarTmp)
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +49,7 @@ func (s *Server) ownEtc(t testing.TB, dir string, o Options) {
 		if i == 0 {
 			s.User, s.Home = name, home
 		}
-		appendTo(t, filepath.Join(etc, "passwd"), fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", name, uid, uid, home))
+		appendTo(t, filepath.Join(etc, "passwd"), fmt.Sprintf("%s:x:%d:%d::%s:%s\n", name, uid, uid, home, cmp.Or(o.Shell, "/bin/sh")))
 		appendTo(t, filepath.Join(etc, "group"), fmt.Sprintf("%s:x:%d:\n", name, uid))
 		appendTo(t, filepath.Join(etc, "shadow"), fmt.Sprintf("%s:%s:20000:0:99999:7:::\n", name, passwordHash))
 	}

@@ -42,6 +42,7 @@ type Options struct {
 	// a file of /etc/sudoers.d, and /etc/doas.conf. Needs root.
 	Users             []string
 	Sudoers, DoasConf string
+	Shell             string // login shell of Users; "" = /bin/sh
 }
 
 // Server is a running server and its files.

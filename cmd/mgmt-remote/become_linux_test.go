@@ -1,0 +1,35 @@
+package main
+
+import (
+	"os/user"
+	"strings"
+	"testing"
+
+	"github.com/mgmt-remote/mgmt-remote/test/sshfleet"
+)
+
+// The password is asked for once, before any host is connected, and not shown. (Whether sudo takes it is tested in test/e2e.)
+func TestAskBecomePassAsksOnceForAllHosts(t *testing.T) {
+	self, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append(terminalFleet(t, sshfleet.Options{Names: []string{"h1", "h2", "h3"}}), "--become", "--become-user", self.Username, "--ask-become-pass", "--", "true")
+	p := startOnTerminal(t, args...)
+	p.sees("Password to become another user, for all hosts: ")
+	if strings.Contains(p.shown.String(), "1 connect") {
+		t.Errorf("connected before it was asked:\n%s", p.shown.String())
+	}
+	p.types("hunter2\r")
+	out := p.ends(exitOK)
+	if strings.Count(out, "assword") != 1 || strings.Contains(out, "hunter2") {
+		t.Errorf("not one question without an echo:\n%s", out)
+	}
+
+	p = startOnTerminal(t, args...)
+	p.sees("assword")
+	p.types("\x03")
+	if out := p.ends(exitFailed); strings.Count(out, "assword to") != 1 || !strings.Contains(out, "canceled at the prompt") {
+		t.Errorf("the question was asked again, or the end has no reason:\n%s", out)
+	}
+}
