@@ -106,6 +106,9 @@ func identity(t *testing.T) string {
 }
 
 func (r *rig) observe(e messages.Event) {
+	if err := fitsSchema(e); err != nil {
+		r.Error(err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)

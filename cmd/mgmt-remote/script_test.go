@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
 	"encoding/pem"
@@ -19,11 +18,10 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/mgmt-remote/mgmt-remote/docs/schema"
 	"github.com/mgmt-remote/mgmt-remote/internal/shimbin"
+	"github.com/mgmt-remote/mgmt-remote/test/schemacheck"
 	"github.com/mgmt-remote/mgmt-remote/test/sshfleet"
 )
 
@@ -144,9 +142,10 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	// events: stdout is JSON, one event per line, from run_started to run_finished; $run is the run's ID.
 	"events": func(ts *testscript.TestScript, _ bool, _ []string) {
 		lines := strings.Split(strings.TrimSuffix(ts.ReadFile("stdout"), "\n"), "\n")
-		schema := compiled(ts, "events", schema.Events)
 		for i, line := range lines {
-			valid(ts, schema, []byte(line))
+			if err := schemacheck.Event([]byte(line)); err != nil {
+				ts.Fatalf("line %d: %v: %s", i+1, err, line)
+			}
 			var event struct{ Type, At, Run string }
 			ts.Check(json.Unmarshal([]byte(line), &event))
 			if event.At == "" || (event.Type == "run_started") != (i == 0) || (event.Type == "run_finished") != (i == len(lines)-1) {
@@ -159,7 +158,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	},
 	// report FILE: the file is a report.
 	"report": func(ts *testscript.TestScript, _ bool, args []string) {
-		valid(ts, compiled(ts, "report", schema.Report), []byte(ts.ReadFile(args[0])))
+		ts.Check(schemacheck.Report([]byte(ts.ReadFile(args[0]))))
 	},
 	// keygen FILE [PASSPHRASE] makes a private key.
 	"keygen": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -196,27 +195,6 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 			}
 		}
 	},
-}
-
-// compiled makes a schema of its source.
-func compiled(ts *testscript.TestScript, name string, source []byte) *jsonschema.Schema {
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(source))
-	ts.Check(err)
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	ts.Check(c.AddResource(name, value))
-	s, err := c.Compile(name)
-	ts.Check(err)
-	return s
-}
-
-// valid fails when a text is not as a schema says.
-func valid(ts *testscript.TestScript, s *jsonschema.Schema, text []byte) {
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	ts.Check(err)
-	if err := s.Validate(value); err != nil {
-		ts.Fatalf("%v: %s", err, text)
-	}
 }
 
 // scriptRun is the command "run CODE ARG...": it starts mgmt-remote without a terminal and wants that exit code.

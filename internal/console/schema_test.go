@@ -13,10 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/messages"
+	"github.com/mgmt-remote/mgmt-remote/test/schemacheck"
 )
 
 var update = flag.Bool("update", false, "write the schemas in docs/schema anew")
@@ -43,7 +42,6 @@ func TestSchemas(t *testing.T) {
 
 // Each event with all its fields, and with as few as there may be, fits the schema, and has no field that it does not know.
 func TestEventsFitTheSchema(t *testing.T) {
-	schema := strict(t, "events")
 	for _, e := range allEvents {
 		for _, full := range []bool{true, false} {
 			sample := reflect.New(reflect.TypeOf(e)).Elem()
@@ -52,7 +50,7 @@ func TestEventsFitTheSchema(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := fits(schema, line); err != nil {
+			if err := schemacheck.Event(line); err != nil {
 				t.Errorf("%s: %v\n%s", messages.EventName(e), err, line)
 			}
 		}
@@ -62,14 +60,13 @@ func TestEventsFitTheSchema(t *testing.T) {
 		`{"type":"quiet_reported","at":"2026-01-01T00:00:00Z","host":1,"quiet":true}`, `{"type":"quiet_reported","at":"yesterday","host":"h","quiet":true}`,
 		`{"type":"quiet_reported","at":"2026-01-01T00:00:00Z","host":"h","quiet":true,"more":1}`,
 	} {
-		if fits(schema, []byte(line)) == nil {
+		if schemacheck.Event([]byte(line)) == nil {
 			t.Errorf("fits: %s", line)
 		}
 	}
 }
 
 func TestReportsFitTheSchema(t *testing.T) {
-	schema := strict(t, "report")
 	full := reflect.New(reflect.TypeFor[Report]()).Elem()
 	fill(t, full, true)
 	for _, r := range []any{full.Interface(), NewCollector().Report(), reportOf(results, messages.StepDone{Host: "h", Step: messages.StepRun})} {
@@ -77,45 +74,10 @@ func TestReportsFitTheSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := fits(schema, text); err != nil {
+		if err := schemacheck.Report(text); err != nil {
 			t.Errorf("%v\n%s", err, text)
 		}
 	}
-}
-
-func fits(schema *jsonschema.Schema, text []byte) error {
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	return schema.Validate(value)
-}
-
-// strict reads a schema so that it allows no fields that it does not name, which it must for those who read what a newer
-// program wrote.
-func strict(t *testing.T, name string) *jsonschema.Schema {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/schema/" + name + ".schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, object := range value.(map[string]any)["$defs"].(map[string]any) {
-		object.(map[string]any)["additionalProperties"] = false
-	}
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource(name, value); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema
 }
 
 // schemas makes definitions of types.
