@@ -58,14 +58,15 @@ func TestAllEventsAreHere(t *testing.T) {
 func TestEveryEventCanBePrinted(t *testing.T) {
 	for _, e := range allEvents {
 		var b bytes.Buffer
-		if err := NewJSON(&b).Print(e); err != nil {
-			t.Error(err)
-		}
-		if err := NewLines(&b, LinesOptions{Verbose: true, Color: true, Terminal: true}).Print(e); err != nil {
-			t.Error(err)
+		for _, p := range []Printer{
+			NewJSON(&b), NewLines(&b, LinesOptions{Verbose: true, Color: true, Terminal: true}), NewFold(&b, FoldOptions{}), NewQuiet(&b, true),
+		} {
+			if err := p.Print(e); err != nil {
+				t.Error(err)
+			}
 		}
 	}
-	for _, p := range []Printer{NewJSON(&bytes.Buffer{}), NewLines(&bytes.Buffer{}, LinesOptions{})} {
+	for _, p := range []Printer{NewJSON(&bytes.Buffer{}), NewLines(&bytes.Buffer{}, LinesOptions{}), NewFold(&bytes.Buffer{}, FoldOptions{}), NewQuiet(&bytes.Buffer{}, false)} {
 		if err := p.Print(nil); err == nil {
 			t.Errorf("%T takes an event it doesn't know", p)
 		}
@@ -85,7 +86,7 @@ func TestEventsAreDocumented(t *testing.T) {
 	}
 	for _, object := range []reflect.Type{
 		reflect.TypeFor[messages.Exit](), reflect.TypeFor[messages.Result](),
-		reflect.TypeFor[Report](), reflect.TypeFor[StepTime](), reflect.TypeFor[Failure](),
+		reflect.TypeFor[Report](), reflect.TypeFor[StepTime](), reflect.TypeFor[Warning](), reflect.TypeFor[Failure](),
 	} {
 		want[object.Name()] = fieldsOf(object)
 	}

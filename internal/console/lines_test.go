@@ -257,6 +257,11 @@ func TestWriteErrorsAreReturned(t *testing.T) {
 			t.Errorf("%T: got %v", p, err)
 		}
 	}
+	for _, p := range []Printer{NewFold(broken, FoldOptions{}), NewQuiet(broken, false)} {
+		if err := p.Print(messages.RunFinished{Results: []messages.Result{{Host: "h", Outcome: messages.OutcomeFailed}}}); !errors.Is(err, broken.err) {
+			t.Errorf("%T: got %v", p, err)
+		}
+	}
 	if err := WriteReport(broken, Report{}, false); !errors.Is(err, broken.err) {
 		t.Errorf("report: got %v", err)
 	}

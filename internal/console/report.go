@@ -27,6 +27,7 @@ type Report struct {
 	OutputDropped int64             `json:"output_dropped_bytes"` // dropped on hosts, because nobody took it in time
 	Steps         []StepTime        `json:"steps"`                // in their order; those that were never done are left out
 	Failures      []Failure         `json:"failures"`             // the most frequent first
+	Warnings      []Warning         `json:"warnings"`             // the same
 	Results       []messages.Result `json:"results"`              // one for each host
 }
 
@@ -46,6 +47,7 @@ type Collector struct {
 	began   time.Time
 	steps   [messages.StepDisconnect + 1]timing
 	kinds   map[string]fault.Kind // why hosts were given up
+	warned  warnings
 	output  int64
 	dropped int64
 	end     messages.RunFinished
@@ -67,6 +69,8 @@ func (c *Collector) Note(event messages.Event) {
 		if !e.Retry {
 			c.kinds[e.Host] = e.Kind
 		}
+	case messages.HostWarned:
+		c.warned.add(e)
 	case messages.OutputReceived:
 		c.output += int64(len(e.Data))
 	case messages.OutputDropped:
@@ -81,7 +85,7 @@ func (c *Collector) Report() Report {
 	r := Report{
 		Run: c.end.Run, Began: c.began, Took: c.end.Took, Converged: c.end.Converged, TimedOut: c.end.TimedOut,
 		Hosts: len(c.end.Results), Outcomes: map[string]int{}, OutputBytes: c.output, OutputDropped: c.dropped,
-		Steps: []StepTime{}, Failures: failures(c.end.Results, c.kinds), Results: slices.Clone(c.end.Results),
+		Steps: []StepTime{}, Failures: failures(c.end.Results, c.kinds), Warnings: c.warned.all(), Results: slices.Clone(c.end.Results),
 	}
 	slices.SortStableFunc(r.Results, func(a, b messages.Result) int { return nodeset.Compare(a.Host, b.Host) })
 	for _, result := range r.Results {

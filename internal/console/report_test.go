@@ -53,7 +53,9 @@ func TestFailuresAreGrouped(t *testing.T) {
 		}
 	}
 	events = append(events, messages.OutputReceived{Data: make([]byte, 3000)}, messages.OutputDropped{From: 1, To: 2001},
-		messages.HostTroubled{Host: "web33", Kind: fault.Unreachable})
+		messages.HostTroubled{Host: "web33", Kind: fault.Unreachable},
+		messages.HostWarned{Host: "web2", Text: "a logout may kill 4711"}, messages.HostWarned{Host: "web1", Text: "a logout may kill 815"},
+		messages.HostWarned{Host: "web1", Text: "a logout may kill 815"}, messages.HostWarned{Host: "web9", Text: "a disk\x07is full"})
 	r := reportOf(results, events...)
 	var b bytes.Buffer
 	if err := WriteReport(&b, r, false); err != nil {
@@ -72,6 +74,10 @@ payload failed, exit status 1       2  web[38,40]
 STEP                  P50      P99      MAX
 1 connect            10ms     10ms     10ms  web1
 3 copy              1m38s    1m39s    1m39s  web9
+
+web[1-2] (2 hosts): warning: a logout may kill …
+
+web9: warning: a disk\ais full
 
 web[21-32] (12 hosts): make directory: /tmp is noexec
     what to do: use --prefix

@@ -39,6 +39,9 @@ func report(b *bytes.Buffer, r Report, p paint) {
 		totals(b, r)
 		steps(b, r.Steps)
 	}
+	for _, w := range r.Warnings[:min(len(r.Warnings), maxFailures)] {
+		fmt.Fprintf(b, "\n%s: %s: %s\n", counted(w.Hosts), p.text(yellow, "warning"), visible(w.Text))
+	}
 	writeFailures(b, r.Failures, p, false)
 }
 
@@ -101,11 +104,7 @@ func writeFailures(b *bytes.Buffer, failures []Failure, p paint, all bool) {
 			hosts += len(f.Hosts)
 			continue
 		}
-		who := nodes(f.Hosts)
-		if len(f.Hosts) > 1 {
-			who += fmt.Sprintf(" (%s)", plural(len(f.Hosts), "host"))
-		}
-		b.WriteString("\n" + p.text(outcomeColor(f.Outcome), who) + strings.TrimRight(": "+text, " ") + "\n")
+		b.WriteString("\n" + p.text(outcomeColor(f.Outcome), counted(f.Hosts)) + strings.TrimRight(": "+text, " ") + "\n")
 		if f.Remedy != "" {
 			fmt.Fprintf(b, "    what to do: %s\n", visible(f.Remedy))
 		}
@@ -116,6 +115,14 @@ func writeFailures(b *bytes.Buffer, failures []Failure, p paint, all bool) {
 	if n := shown - maxFailures; n > 0 {
 		fmt.Fprintf(b, "\nand %s more on %s: --report FILE has all\n", plural(n, "cause"), plural(hosts, "host"))
 	}
+}
+
+// counted is nodes, and how many they are where that is more than one.
+func counted(hosts []string) string {
+	if len(hosts) == 1 {
+		return hosts[0]
+	}
+	return fmt.Sprintf("%s (%s)", nodes(hosts), plural(len(hosts), "host"))
 }
 
 // nodes is a node set of hosts that is not too long to read. What does not fit is counted.
