@@ -157,6 +157,34 @@ type Converged struct {
 	For     time.Duration `json:"for_ns"`
 }
 
+// WaveStarted tells that the hosts of a wave may begin. Runs without waves have none of these events.
+type WaveStarted struct {
+	At    time.Time `json:"at"`
+	Wave  int       `json:"wave"` // from 1
+	Waves int       `json:"waves"`
+	Hosts []string  `json:"hosts"`
+}
+
+// WaveFinished tells that all hosts of a wave are done.
+type WaveFinished struct {
+	At          time.Time     `json:"at"`
+	Wave        int           `json:"wave"`
+	Waves       int           `json:"waves"`
+	Hosts       int           `json:"hosts"`
+	Succeeded   int           `json:"succeeded"`
+	Failed      int           `json:"failed"`
+	Unreachable int           `json:"unreachable"`
+	Canceled    int           `json:"canceled"`
+	Took        time.Duration `json:"took_ns"`
+	NextIn      time.Duration `json:"next_in_ns"` // the pause before the next wave
+}
+
+// RunExceeded tells that more hosts failed than the run tolerates: no more hosts begin.
+type RunExceeded struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+}
+
 // RunPaused tells that no more hosts begin until the run is continued.
 type RunPaused struct {
 	At     time.Time `json:"at"`
@@ -186,7 +214,8 @@ type RunFinished struct {
 	Run       string        `json:"run"`
 	Took      time.Duration `json:"took_ns"`
 	Converged bool          `json:"converged"`
-	TimedOut  bool          `json:"timed_out"` // the maximum run time was over first
+	TimedOut  bool          `json:"timed_out"`          // the maximum run time was over first
+	Exceeded  string        `json:"exceeded,omitempty"` // why hosts were skipped: more failed than the run tolerates
 	Results   []Result      `json:"results"`
 }
 
@@ -209,6 +238,9 @@ func (RunFinished) event()          {}
 func (PayloadRestarted) event()     {}
 func (PayloadRerun) event()         {}
 func (HostWarned) event()           {}
+func (WaveStarted) event()          {}
+func (WaveFinished) event()         {}
+func (RunExceeded) event()          {}
 func (RunPaused) event()            {}
 func (RunContinued) event()         {}
 func (ConnectionsLimited) event()   {}

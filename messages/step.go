@@ -84,9 +84,11 @@ const (
 	OutcomeCanceled
 	// OutcomeTakenOver: another initiator drives this run now.
 	OutcomeTakenOver
+	// OutcomeSkipped: it never began, because too many others had failed by then.
+	OutcomeSkipped
 )
 
-var outcomeNames = [...]string{"", "ok", "payload failed", "failed", "unreachable", "canceled", "taken over"}
+var outcomeNames = [...]string{"", "ok", "payload failed", "failed", "unreachable", "canceled", "taken over", "skipped"}
 
 // String returns the outcome in the words of the final table.
 func (o Outcome) String() string {

@@ -202,6 +202,9 @@ type Status struct {
 	Results  []Result          // of the hosts that are done
 	Stop     StopLevel
 	Paused   bool
-	Limit    int // of hosts in work at the same time; 0 = none
+	Wave     int    // the current one, from 1; 0: the run has no waves
+	Waves    int    // how many there are
+	Exceeded string // why no more hosts begin; "" = they do
+	Limit    int    // of hosts in work at the same time; 0 = none
 	Finished bool
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/restart"
+	"github.com/mgmt-remote/mgmt-remote/internal/rollout"
 	"github.com/mgmt-remote/mgmt-remote/internal/worker"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
@@ -39,10 +40,12 @@ type Config struct {
 	FirstEpoch uint64
 
 	Policy         restart.Policy
-	MaxConnections int           // hosts at work at the same time; 0 = all
-	MaxHandshakes  int           // key exchanges in flight; 0 = DefaultHandshakes
-	MaxJumping     int           // of these through one jump host; 0 = DefaultJumping
-	MaxUploads     int           // uploads in flight; 0 = DefaultUploads
+	MaxConnections int // hosts at work at the same time; 0 = all
+	MaxHandshakes  int // key exchanges in flight; 0 = DefaultHandshakes
+	MaxJumping     int // of these through one jump host; 0 = DefaultJumping
+	MaxUploads     int // uploads in flight; 0 = DefaultUploads
+	Rollout        rollout.Options
+	StopOnExceeded bool          // hosts in work end, too, where more failed than the rollout tolerates
 	MaxRuntime     time.Duration // of the whole run; 0 = unbounded
 	Patience       Patience      // zero = DefaultPatience
 	Logger         *slog.Logger
@@ -88,6 +91,9 @@ type supervisor struct {
 	active   int
 	limit    int  // of active; 0 = none
 	paused   bool // nobody begins
+	rollout  *rollout.Machine
+	waveAt   time.Time // when the current wave started
+	exceeded string    // why nobody begins any more
 	permits  map[messages.PermitKind]*pool
 
 	began     time.Time
@@ -111,6 +117,7 @@ type host struct {
 	began   time.Time
 	carry   messages.Carry
 	state   string
+	skipped bool   // it is stopped only because too many others failed
 	held    uint64 // the connection that holds the payload's session; 0: none does
 	member  bool   // of the group that converges
 	stop    messages.StopLevel
@@ -143,7 +150,7 @@ type (
 
 func newSupervisor(cfg Config) *supervisor {
 	return &supervisor{
-		cfg: cfg, limit: cfg.MaxConnections, hosts: map[string]*host{}, byPID: map[string]*host{}, bugs: restart.NewTracker(restart.Default(0), rand.Float64),
+		cfg: cfg, limit: cfg.MaxConnections, rollout: rollout.NewMachine(cfg.Rollout), hosts: map[string]*host{}, byPID: map[string]*host{}, bugs: restart.NewTracker(restart.Default(0), rand.Float64),
 		permits: map[messages.PermitKind]*pool{
 			messages.PermitHandshake: newPool(cfg.MaxHandshakes, cfg.MaxJumping),
 			messages.PermitUpload:    newPool(cfg.MaxUploads, cfg.MaxUploads),
@@ -197,6 +204,11 @@ func (s *supervisor) Receive(ctx actor.Context) {
 		s.handOver(ctx)
 	case messages.FinishRun:
 		s.finishRun(ctx, m.Reason)
+	case waveRested:
+		s.roll(rollout.Rested{Wave: m.wave})
+	case moved:
+		s.admit(ctx)
+		s.maybeFinish()
 	case runtimeEnd:
 		s.finishRun(ctx, messages.FinishMaxRuntime)
 	case childFailed:
@@ -243,6 +255,7 @@ func (s *supervisor) started(ctx actor.Context) {
 	if s.cfg.Converge != nil {
 		s.converge = ctx.Spawn(s.cfg.Converge())
 	}
+	s.roll(rollout.Start{})
 	if s.cfg.MaxRuntime > 0 {
 		s.work.After(s.cfg.MaxRuntime, runtimeEnd{})
 	}
@@ -327,6 +340,7 @@ func (s *supervisor) add(ctx actor.Context, m messages.AddHost) {
 	s.hosts[h.name] = h
 	s.join(h)
 	s.queue = append(s.queue, h)
+	s.roll(rollout.Added{Host: h.name})
 	s.admit(ctx)
 	s.maybeFinish() // a host that comes after a stop is done already
 }

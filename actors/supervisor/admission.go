@@ -6,12 +6,16 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/mgmt-remote/mgmt-remote/internal/rollout"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
 // admit concludes hosts that are to end before they began, and starts others as far as that is allowed.
 func (s *supervisor) admit(ctx actor.Context) {
 	s.queue = slices.DeleteFunc(s.queue, func(h *host) bool {
+		if s.exceeded != "" && h.stop == messages.StopNone && h.carry.Trace != messages.TraceSession {
+			h.stop, h.skipped = messages.StopFinish, true // what may be left there is looked for
+		}
 		switch {
 		case h.stop != messages.StopNone && (h.stop == messages.StopLeave || h.carry.Trace == messages.TraceNone):
 			s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled, Reason: "stopped before it began", LeftBehind: h.carry.Trace.LeftBehind()})
@@ -33,7 +37,7 @@ func (s *supervisor) mayBegin(h *host) bool {
 	case h.stop != messages.StopNone || h.carry.Trace == messages.TraceSession:
 		return true
 	}
-	return !s.paused
+	return !s.paused && s.rollout.May(h.name)
 }
 
 // pause lets nobody begin until goOn.
@@ -45,12 +49,16 @@ func (s *supervisor) pause(reason string) {
 	s.cfg.Observe(messages.RunPaused{At: time.Now(), Reason: reason})
 }
 
+// goOn has hosts begin again, and the next wave, if it waits.
 func (s *supervisor) goOn(ctx actor.Context) {
-	if !s.paused || s.finished {
+	if s.finished {
 		return
 	}
-	s.paused = false
-	s.cfg.Observe(messages.RunContinued{At: time.Now()})
+	if s.paused {
+		s.paused = false
+		s.cfg.Observe(messages.RunContinued{At: time.Now()})
+	}
+	s.roll(rollout.WentOn{})
 	s.admit(ctx)
 	s.maybeFinish()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/rollout"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -18,6 +19,7 @@ func (s *supervisor) stopRun(ctx actor.Context, level messages.StopLevel) {
 		return
 	}
 	s.stop = level
+	s.roll(rollout.Stop{})
 	for _, h := range s.inOrder() {
 		s.ask(h.name, level)
 	}
@@ -43,6 +45,7 @@ func (s *supervisor) ask(name string, level messages.StopLevel) {
 // handOver ends every host's actor as it is. That is as if the initiator had died, which sessions survive.
 func (s *supervisor) handOver(ctx actor.Context) {
 	s.stop, s.complete, s.queue = messages.StopLeave, true, nil // nobody begins any more
+	s.roll(rollout.Stop{})
 	for _, h := range s.inOrder() {
 		if h.done {
 			continue
@@ -63,6 +66,7 @@ func (s *supervisor) finishRun(ctx actor.Context, reason messages.FinishReason) 
 		return
 	}
 	s.finish, s.complete = reason, true
+	s.roll(rollout.Stop{})
 	for _, h := range s.inOrder() {
 		s.finishHost(h.name, reason)
 	}
@@ -161,6 +165,9 @@ func (s *supervisor) conclude(h *host, r messages.Result) {
 		// What the others reached, or what was asked for, later than that doesn't change it.
 		r.Outcome, r.Exit, r.Converged = messages.OutcomePayloadFailed, h.failed, false
 	}
+	if h.skipped && r.Outcome == messages.OutcomeCanceled {
+		r.Outcome, r.Reason = messages.OutcomeSkipped, s.exceeded
+	}
 	r.Host, r.Attempts = h.name, h.attempt
 	if !h.began.IsZero() {
 		r.Took = time.Since(h.began)
@@ -177,6 +184,7 @@ func (s *supervisor) conclude(h *host, r messages.Result) {
 		s.forget(h)
 	}
 	s.cfg.Observe(messages.HostFinished{At: time.Now(), Result: r})
+	s.roll(rollout.Ended{Host: h.name, Outcome: RolledOut(r.Outcome)})
 }
 
 // mustForget says whether what a host exported is to go at its end. What one left that ended well stays for the
@@ -219,12 +227,15 @@ func (s *supervisor) maybeFinish() {
 	results := slices.SortedFunc(slices.Values(s.results), func(a, b messages.Result) int { return strings.Compare(a.Host, b.Host) })
 	s.cfg.Observe(messages.RunFinished{
 		At: time.Now(), Run: s.cfg.Run, Took: time.Since(s.began), Converged: s.converged,
-		TimedOut: s.finish == messages.FinishMaxRuntime, Results: results,
+		TimedOut: s.finish == messages.FinishMaxRuntime, Exceeded: s.exceeded, Results: results,
 	})
 }
 
 func (s *supervisor) status() messages.Status {
-	st := messages.Status{Hosts: map[string]string{}, Results: slices.Clone(s.results), Stop: s.stop, Paused: s.paused, Limit: s.limit, Finished: s.finished}
+	st := messages.Status{Hosts: map[string]string{}, Results: slices.Clone(s.results), Stop: s.stop, Paused: s.paused, Limit: s.limit, Exceeded: s.exceeded, Finished: s.finished}
+	if wave, waves := s.rollout.Wave(); waves > 1 {
+		st.Wave, st.Waves = wave+1, waves
+	}
 	for name, h := range s.hosts {
 		st.Hosts[name] = h.state
 	}

@@ -24,7 +24,7 @@ var allEvents = []messages.Event{
 	messages.HostTroubled{}, messages.Progressed{}, messages.PayloadStarted{}, messages.PayloadRestarted{}, messages.HostWarned{}, messages.PayloadRerun{},
 	messages.PayloadEnded{}, messages.DefinitionUpdated{}, messages.DefinitionNotUpdated{},
 	messages.OutputReceived{}, messages.OutputDropped{}, messages.QuietReported{}, messages.Converged{},
-	messages.RunPaused{}, messages.RunContinued{}, messages.ConnectionsLimited{}, messages.HostFinished{}, messages.RunFinished{},
+	messages.WaveStarted{}, messages.WaveFinished{}, messages.RunExceeded{}, messages.RunPaused{}, messages.RunContinued{}, messages.ConnectionsLimited{}, messages.HostFinished{}, messages.RunFinished{},
 }
 
 func TestAllEventsAreHere(t *testing.T) {

@@ -142,6 +142,8 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		} else {
 			fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("converged: %s quiet for %s", plural(e.Members, "host"), durationText(e.For))))
 		}
+	case messages.WaveStarted, messages.WaveFinished, messages.RunExceeded:
+		l.rollout(b, e)
 	case messages.RunPaused:
 		fmt.Fprintf(b, "%s\n", l.paint.text(yellow, "paused: no more hosts begin"+because(e.Reason)))
 	case messages.RunContinued:

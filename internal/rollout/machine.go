@@ -174,6 +174,9 @@ func (m *Machine) State() State { return m.state }
 // Wave returns the current wave, from 0, and how many there are.
 func (m *Machine) Wave() (current, waves int) { return m.wave, len(m.tallies) }
 
+// Hosts returns the hosts that were planned for a wave.
+func (m *Machine) Hosts(wave int) []string { return m.options.Waves[wave] }
+
 // May reports whether a host may begin.
 func (m *Machine) May(host string) bool {
 	switch m.state {
@@ -280,7 +283,7 @@ func (m *Machine) end(e Ended) []Effect {
 func (m *Machine) afterWave() []Effect {
 	t := m.tallies[m.wave]
 	switch {
-	case m.wave == len(m.tallies)-1:
+	case m.wave == len(m.tallies)-1, m.total.ended() == m.total.Hosts: // those of later waves were left out
 		m.state = Over
 		return nil
 	case t.Succeeded == 0 && t.Failed+t.Unreachable > 0:

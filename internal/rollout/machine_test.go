@@ -99,7 +99,7 @@ func TestMachine(t *testing.T) {
 			"WaveStarts{0} WaveEnds{0 {1 1 0 0 0}} WaveStarts{1}", Going,
 		},
 		"begun by an earlier initiator": {
-			Options{Waves: waves, Ended: map[string]Outcome{"a": Succeeded, "d": Left}, Begun: []string{"c"}, Ask: true}, ends(Succeeded, "b", "c"),
+			Options{Waves: [][]string{{"a"}, {"b", "c"}, {"d", "e"}}, Ended: map[string]Outcome{"a": Succeeded, "d": Left}, Begun: []string{"c"}, Ask: true}, ends(Succeeded, "b", "c"),
 			"WaveStarts{1} WaveEnds{1 {2 2 0 0 0}} Ask{1}", Asking,
 		},
 		"between two waves of an earlier one": {

@@ -1,0 +1,46 @@
+package console
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// maxFolded bounds how much of a wave's names is shown.
+const maxFolded = 160
+
+// rollout tells where a run in waves is.
+func (l *Lines) rollout(b *bytes.Buffer, event messages.Event) {
+	switch e := event.(type) {
+	case messages.WaveStarted:
+		names := nodeset.Fold(e.Hosts)
+		if len(names) > maxFolded {
+			names = names[:runeBoundary([]byte(names), maxFolded)] + "..."
+		}
+		fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("wave %d of %d: %s, %s", e.Wave, e.Waves, plural(len(e.Hosts), "host"), visible(names))))
+	case messages.WaveFinished:
+		text := fmt.Sprintf("wave %d of %d is over after %s: %s", e.Wave, e.Waves, durationText(e.Took), tally(e))
+		if e.NextIn > 0 {
+			text += "; the next one in " + durationText(e.NextIn)
+		}
+		fmt.Fprintf(b, "%s\n", l.paint.text(bold, text))
+	case messages.RunExceeded:
+		fmt.Fprintf(b, "%s\n", l.paint.text(red, visible(e.Reason)+": no more hosts begin"))
+	}
+}
+
+func tally(e messages.WaveFinished) string {
+	parts := []string{fmt.Sprintf("%d of %s ok", e.Succeeded, plural(e.Hosts, "host"))}
+	for _, c := range []struct {
+		n    int
+		what string
+	}{{e.Failed, "failed"}, {e.Unreachable, "unreachable"}, {e.Canceled, "canceled"}} {
+		if c.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.what))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
