@@ -24,6 +24,10 @@ type Status struct {
 	Paused         bool `json:"paused"`          // no more hosts begin
 	MaxConnections int  `json:"max_connections"` // hosts in work at the same time; 0 = all
 
+	Wave     int    `json:"wave,omitempty"`     // the current one, from 1; 0 where the run has no waves
+	Waves    int    `json:"waves,omitempty"`    // how many there are
+	Exceeded string `json:"exceeded,omitempty"` // why no more hosts begin, ever
+
 	Hosts []HostStatus `json:"hosts"` // in the order of their names
 }
 
@@ -61,7 +65,7 @@ func (f *Fleet) Status() (Status, error) {
 	for _, r := range results {
 		hosts[r.Host] = HostStatus{Host: r.Host, State: hosts[r.Host].State, Result: &r}
 	}
-	s := Status{Run: run.run.ID(), State: RunLive, Owner: run.run.Owner().String(), Stop: now.Stop.String(), Paused: now.Paused, MaxConnections: now.Limit, Hosts: []HostStatus{}}
+	s := Status{Run: run.run.ID(), State: RunLive, Owner: run.run.Owner().String(), Stop: now.Stop.String(), Paused: now.Paused, MaxConnections: now.Limit, Wave: now.Wave, Waves: now.Waves, Exceeded: now.Exceeded, Hosts: []HostStatus{}}
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
 		s.Hosts = append(s.Hosts, hosts[name])
 	}

@@ -225,7 +225,7 @@ func TestWhatConverges(t *testing.T) {
 		alone bool
 	}{{ConvergeAuto, 0, false}, {ConvergeAuto, 1, true}, {ConvergeAuto, 2, false}, {ConvergeGroup, 2, false}, {ConvergeHost, 0, true}, {ConvergeHost, 1, true}} {
 		o := Options{Converge: c.what, MaxConnections: c.limit}
-		if got := o.hostsConvergeAlone(2); got != c.alone {
+		if got := o.hostsConvergeAlone(2, 1); got != c.alone {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

@@ -53,6 +53,7 @@ type Fleet struct {
 
 	mu         sync.Mutex
 	hosts      map[string]Host                // by name; only grows
+	order      []string                       // their names, as they were given
 	given      map[string]messages.Definition // to the hosts, the newest ones
 	checked    []byte                         // the last definition that was found good and is no template
 	root       *actor.RootContext
@@ -69,8 +70,9 @@ type Fleet struct {
 type Report struct {
 	Run       string
 	Took      time.Duration
-	Converged bool // the group did
-	TimedOut  bool // the maximum run time was over first
+	Converged bool   // the group did
+	TimedOut  bool   // the maximum run time was over first
+	Exceeded  string // why hosts were skipped; "" = none was
 	Results   []messages.Result
 	Etcd      EtcdUse
 }
@@ -99,6 +101,9 @@ func New(opts Options) (*Fleet, error) {
 		if _, err := f.register(h); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
+	}
+	if err := f.checkRollout(); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
@@ -279,6 +284,7 @@ func (f *Fleet) register(h Host) (string, error) {
 		return "", fmt.Errorf("host %s: a group converges only while all its hosts run, and no more than %d can at the same time", h.Name, limit)
 	}
 	f.hosts[h.Name] = h
+	f.order = append(f.order, h.Name)
 	if f.isGraph() {
 		f.given[h.Name] = messages.Definition{Version: 1, Source: h.Definition}
 	}

@@ -86,6 +86,8 @@ type digest struct {
 	started   messages.RunStarted
 	hosts     map[string]*hostDigest
 	paused    *messages.RunPaused // nil where it goes on
+	wave      *messages.WaveStarted
+	exceeded  *messages.RunExceeded
 	limited   *messages.ConnectionsLimited
 	converged *messages.Converged // of the group
 }
@@ -107,6 +109,10 @@ func (d *digest) note(event messages.Event) {
 		d.host(e.Host).quiet = e
 	case messages.HostFinished:
 		d.host(e.Result.Host).finished = e
+	case messages.WaveStarted:
+		d.wave = &e
+	case messages.RunExceeded:
+		d.exceeded = &e
 	case messages.RunPaused:
 		d.paused = &e
 	case messages.RunContinued:
@@ -135,6 +141,12 @@ func (d *digest) events() []messages.Event {
 	all := []messages.Event{d.started}
 	if d.limited != nil {
 		all = append(all, *d.limited)
+	}
+	if d.wave != nil {
+		all = append(all, *d.wave)
+	}
+	if d.exceeded != nil {
+		all = append(all, *d.exceeded)
 	}
 	if d.paused != nil {
 		all = append(all, *d.paused)

@@ -57,7 +57,7 @@ type Converge string
 
 // What converges: all hosts together, or each on its own.
 const (
-	ConvergeAuto  Converge = ""      // the group, or hosts where MaxConnections lets fewer run than there are
+	ConvergeAuto  Converge = ""      // the group, or hosts where MaxConnections or waves let fewer run than there are
 	ConvergeGroup Converge = "group" // MaxConnections must let all hosts run at the same time
 	ConvergeHost  Converge = "host"
 )
@@ -132,9 +132,12 @@ type Options struct {
 	RetryFor         time.Duration // all attempts of a host since it last was well; 0 = DefaultRetryFor, RetryOnce = one attempt, < 0 = for ever
 	Stay             bool          // never give up: hosts that can't be reached are tried for ever, those that were well before also when they refuse us; RetryFor does not count
 	OnReboot         OnReboot      // "" = RebootFail
+	Rollout          Rollout       // in waves
 	MaxConnections   int           // hosts at work at the same time; 0 = all
 	Converge         Converge      // what ends when it has converged
 	ConvergedTimeout time.Duration // it has, when it was quiet for so long; 0 = run until the payloads end
+	MaxHandshakes    int           // logins in flight at the same time; 0 = DefaultHandshakes, of which DefaultJumping through one jump host
+	MaxUploads       int           // hosts that are copied to at the same time; 0 = DefaultUploads
 	MaxRuntime       time.Duration // 0 = unbounded
 	OrphanTimeout    time.Duration // how long a session lives without us; 0 = 30 minutes, 7 days with Stay; < 0 = for ever
 	OutputCap        int64         // bytes of output kept on a host that nobody reads; 0 = 64 MiB
@@ -162,6 +165,13 @@ type Options struct {
 
 // DefaultRetryFor is how long a host that can't be reached is tried.
 const DefaultRetryFor = time.Minute
+
+// The bounds of what is in flight at the same time where none are set.
+const (
+	DefaultHandshakes = supervisor.DefaultHandshakes
+	DefaultJumping    = supervisor.DefaultJumping
+	DefaultUploads    = supervisor.DefaultUploads
+)
 
 // StayOrphanTimeout is Options.OrphanTimeout where none is given and Options.Stay is.
 const StayOrphanTimeout = 7 * 24 * time.Hour

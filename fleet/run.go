@@ -256,7 +256,7 @@ func (r *running) gone(why *fault.Fault) (Report, error) {
 }
 
 func report(e messages.RunFinished) Report {
-	return Report{Run: e.Run, Took: e.Took, Converged: e.Converged, TimedOut: e.TimedOut, Results: e.Results}
+	return Report{Run: e.Run, Took: e.Took, Converged: e.Converged, TimedOut: e.TimedOut, Exceeded: e.Exceeded, Results: e.Results}
 }
 
 // start spawns the supervisor and gives it the hosts that are known by now.
@@ -264,16 +264,13 @@ func (r *running) start(system *actor.ActorSystem) {
 	f := r.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	names := make([]string, 0, len(f.hosts))
-	for name := range f.hosts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(slices.Values(f.order))
 	r.events.post(messages.RunStarted{At: now(), Run: r.run.ID(), Hosts: names})
+	waves := f.waves()
 	f.root, f.running = system.Root, r
-	props := supervisor.Props(r.supervision(len(names))).Configure(actor.WithGuardian(&guardian{r.crashed}))
+	props := supervisor.Props(r.supervision(waves)).Configure(actor.WithGuardian(&guardian{r.crashed}))
 	f.supervisor = f.root.SpawnPrefix(props, "fleet-"+r.run.ID())
-	for _, name := range names {
+	for _, name := range slices.Concat(waves...) {
 		if _, done := r.results.earlier[name]; !done {
 			f.root.Send(f.supervisor, messages.AddHost{Host: name, Definition: f.given[name], Trace: r.traceOf(name)})
 		}
@@ -290,7 +287,7 @@ func (r *running) start(system *actor.ActorSystem) {
 	f.root.Send(f.supervisor, messages.NoMoreHosts{})
 }
 
-func (r *running) supervision(hosts int) supervisor.Config {
+func (r *running) supervision(waves [][]string) supervisor.Config {
 	o := r.fleet.opts
 	o.MaxConnections = r.fleet.limit
 	retry := o.RetryFor
@@ -305,7 +302,7 @@ func (r *running) supervision(hosts int) supervisor.Config {
 		policy = restart.Stay()
 	}
 	mode := converge.Group
-	if r.alone = o.hostsConvergeAlone(hosts); r.alone {
+	if r.alone = o.hostsConvergeAlone(len(r.fleet.order), len(waves)); r.alone {
 		mode = converge.Host
 	}
 	return supervisor.Config{
@@ -319,13 +316,15 @@ func (r *running) supervision(hosts int) supervisor.Config {
 			})
 		},
 		Observe: r.events.post, Policy: policy, MaxConnections: o.MaxConnections,
+		MaxHandshakes: o.MaxHandshakes, MaxUploads: o.MaxUploads, Rollout: r.rollout(waves), StopOnExceeded: o.Rollout.StopOnExceeded,
 		MaxRuntime: o.MaxRuntime, Patience: o.Patience, Logger: o.Logger,
 	}
 }
 
-// hostsConvergeAlone reports whether each of so many hosts ends on its own convergence.
-func (o Options) hostsConvergeAlone(hosts int) bool {
-	return o.Converge == ConvergeHost || o.Converge == ConvergeAuto && o.MaxConnections > 0 && o.MaxConnections < hosts
+// hostsConvergeAlone reports whether each of so many hosts in so many waves ends on its own convergence.
+func (o Options) hostsConvergeAlone(hosts, waves int) bool {
+	apart := waves > 1 || o.MaxConnections > 0 && o.MaxConnections < hosts
+	return o.Converge == ConvergeHost || o.Converge == ConvergeAuto && apart
 }
 
 func (r *running) hostProps(name string) *actor.Props {

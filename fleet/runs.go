@@ -64,6 +64,7 @@ func savedRun(p store.Peek) (SavedRun, error) {
 		for _, h := range s.Hosts {
 			run.Hosts = append(run.Hosts, h.Name)
 		}
+		slices.Sort(run.Hosts)
 	}
 	for _, name := range run.Hosts {
 		if r, ok := done[name]; ok {

@@ -33,6 +33,9 @@ type spec struct {
 	Stay             bool          `json:"stay,omitempty"`
 	OnReboot         OnReboot      `json:"on_reboot,omitempty"`
 	MaxConnections   int           `json:"max_connections"`
+	MaxHandshakes    int           `json:"max_handshakes,omitempty"`
+	MaxUploads       int           `json:"max_uploads,omitempty"`
+	Rollout          Rollout       `json:"rollout,omitzero"`
 	Converge         Converge      `json:"converge"`
 	ConvergedTimeout time.Duration `json:"converged_timeout_ns"`
 	MaxRuntime       time.Duration `json:"max_runtime_ns"`
@@ -94,6 +97,7 @@ func (f *Fleet) spec() (spec, error) {
 	o := f.opts
 	s := spec{
 		Version: specVersion, Payload: o.Payload, RetryFor: o.RetryFor, Stay: o.Stay, OnReboot: o.OnReboot,
+		MaxHandshakes: o.MaxHandshakes, MaxUploads: o.MaxUploads, Rollout: o.Rollout,
 		Converge: o.Converge, ConvergedTimeout: o.ConvergedTimeout, MaxRuntime: o.MaxRuntime, OrphanTimeout: o.OrphanTimeout, OutputCap: o.OutputCap,
 		NoCache: o.NoCache, KeepState: o.KeepState, EtcdEndpoints: o.EtcdEndpoints, EtcdTLS: o.EtcdTLS != nil,
 		Deadlines: o.Deadlines, Patience: o.Patience,
@@ -128,7 +132,8 @@ func (f *Fleet) spec() (spec, error) {
 		s.Converge = ConvergeHost // also where the number of connections has become another one
 	}
 	known := map[string]int{}
-	for _, h := range f.hosts {
+	for _, name := range f.order {
+		h := f.hosts[name]
 		sh := specHost{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Jump: h.Jump, Prefix: h.Prefix,
 			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
@@ -144,7 +149,6 @@ func (f *Fleet) spec() (spec, error) {
 		}
 		s.Hosts = append(s.Hosts, sh)
 	}
-	slices.SortFunc(s.Hosts, func(a, b specHost) int { return strings.Compare(a.Name, b.Name) })
 	return s, nil
 }
 
@@ -171,7 +175,7 @@ func Saved(stateDir, run string) (Options, error) {
 	}
 	o := Options{
 		Run: run, StateDir: stateDir, Payload: s.Payload, RetryFor: s.RetryFor, Stay: s.Stay, OnReboot: s.OnReboot,
-		MaxConnections: s.MaxConnections, Converge: s.Converge, ConvergedTimeout: s.ConvergedTimeout, MaxRuntime: s.MaxRuntime, OrphanTimeout: s.OrphanTimeout, OutputCap: s.OutputCap,
+		MaxConnections: s.MaxConnections, MaxHandshakes: s.MaxHandshakes, MaxUploads: s.MaxUploads, Rollout: s.Rollout, Converge: s.Converge, ConvergedTimeout: s.ConvergedTimeout, MaxRuntime: s.MaxRuntime, OrphanTimeout: s.OrphanTimeout, OutputCap: s.OutputCap,
 		NoCache: s.NoCache, KeepState: s.KeepState, EtcdEndpoints: s.EtcdEndpoints, Deadlines: s.Deadlines, Patience: s.Patience,
 		SSH: SSH{
 			ConnectTimeout: s.SSH.ConnectTimeout, ChannelTimeout: s.SSH.ChannelTimeout, KeepaliveInterval: s.SSH.KeepaliveInterval,

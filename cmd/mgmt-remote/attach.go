@@ -80,7 +80,7 @@ func attach(cmd *cobra.Command, run string, output outputFlags, verbose bool) er
 	case err != nil:
 		return err
 	}
-	return exitCode(fleet.Report{Run: end.Run, Took: end.Took, Converged: end.Converged, TimedOut: end.TimedOut, Results: end.Results}, false)
+	return exitCode(fleet.Report{Run: end.Run, Took: end.Took, Converged: end.Converged, TimedOut: end.TimedOut, Exceeded: end.Exceeded, Results: end.Results}, false)
 }
 
 // showEnd shows how a run ended that nobody drives any more.

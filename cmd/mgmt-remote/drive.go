@@ -137,7 +137,7 @@ func exitCode(report fleet.Report, interrupted bool) error {
 		return exitError(exitTakenOver)
 	case interrupted:
 		return exitError(exitInterrupted)
-	case failed > 0:
+	case failed > 0 || report.Exceeded != "":
 		return exitError(exitFailed)
 	case report.TimedOut:
 		return exitError(exitTimedOut)

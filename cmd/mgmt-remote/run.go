@@ -63,6 +63,8 @@ type runFlags struct {
 	keepaliveInterval seconds
 	keepaliveCount    int
 
+	rollout rolloutFlags
+
 	maxConnections   int
 	converge         string
 	convergedTimeout seconds
@@ -182,8 +184,10 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.Var(&f.retryFor, "retry-for", "give up a host after `TIME` without success; 0 = one attempt, or forever")
 		p.BoolVar(&f.stay, "stay", false, "never give up: try hosts for ever, also those that refuse us after they were well; sessions wait 7 days for us")
 		p.IntVar(&f.maxConnections, "max-connections", 0, "work on `N` hosts at the same time, 0 = all")
+		f.rollout.registerBounds(p)
 	})
 	flagGroup(p, "Another user", f.become.register)
+	flagGroup(p, "Waves", f.rollout.register)
 	flagGroup(p, "End of the run", func(p *pflag.FlagSet) {
 		p.Var(&f.convergedTimeout, "converged-timeout", "end the run when all hosts had nothing to do for `TIME`")
 		p.StringVar(&f.converge, "converge", "", "`WHAT` ends when it had nothing to do: the group of all hosts, or each host on its own (default: group, or host where --max-connections is lower than the number of hosts)")
@@ -205,6 +209,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	p.Lookup("converged-timeout").DefValue = "" // 0 is a value of its own: at once
 	p.Lookup("max-runtime").DefValue = ""
 	f.complete(cmd)
+	f.rollout.complete(cmd)
 }
 
 // connect adds the flags that say how a connection is made.
@@ -260,6 +265,9 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if err != nil {
 		return err
 	}
+	if err := f.rollout.apply(&opts, entries); err != nil {
+		return err
+	}
 	if n := len(opts.Hosts); opts.Converge == fleet.ConvergeGroup && f.maxConnections > 0 && f.maxConnections < n {
 		return fmt.Errorf("--converge group needs all %d hosts at the same time, and --max-connections %d does not let them: "+
 			"a group has converged only while all of it runs; use --converge host, or more connections", n, f.maxConnections)
@@ -282,6 +290,10 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	}
 	if f.detach {
 		return detach(cmd, opts, show.files(), beside)
+	}
+	if f.rollout.confirm && canAsk() {
+		c := newConfirmer()
+		opts.Observe, beside = c.observe, both(beside, c.run)
 	}
 	return drive(cmd, opts, show, beside)
 }

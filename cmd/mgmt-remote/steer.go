@@ -122,6 +122,12 @@ func steered(run string, err error) error {
 // steeredText says what is held back in a run; "" for nothing.
 func steeredText(s fleet.Status) string {
 	var parts []string
+	if s.Waves > 0 {
+		parts = append(parts, fmt.Sprintf("wave %d of %d", s.Wave, s.Waves))
+	}
+	if s.Exceeded != "" {
+		parts = append(parts, s.Exceeded+": no more hosts begin")
+	}
 	if s.Paused {
 		parts = append(parts, "paused: no more hosts begin until `mgmt-remote continue "+s.Run+"`")
 	}

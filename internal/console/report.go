@@ -16,8 +16,9 @@ type Report struct {
 	Run           string            `json:"run"`
 	Began         time.Time         `json:"began"` // as this initiator saw it
 	Took          time.Duration     `json:"took_ns"`
-	Converged     bool              `json:"converged"` // the run ended because the group did
-	TimedOut      bool              `json:"timed_out"` // the maximum run time was over first
+	Converged     bool              `json:"converged"`          // the run ended because the group did
+	TimedOut      bool              `json:"timed_out"`          // the maximum run time was over first
+	Exceeded      string            `json:"exceeded,omitempty"` // why hosts were skipped: more failed than the run tolerates
 	Hosts         int               `json:"hosts"`
 	Outcomes      map[string]int    `json:"outcomes"` // how many hosts have which
 	Attempts      int               `json:"attempts"` // connections tried, by all hosts together
@@ -83,7 +84,7 @@ func (c *Collector) Note(event messages.Event) {
 // Report returns what is known. It is complete once the run is over.
 func (c *Collector) Report() Report {
 	r := Report{
-		Run: c.end.Run, Began: c.began, Took: c.end.Took, Converged: c.end.Converged, TimedOut: c.end.TimedOut,
+		Run: c.end.Run, Began: c.began, Took: c.end.Took, Converged: c.end.Converged, TimedOut: c.end.TimedOut, Exceeded: c.end.Exceeded,
 		Hosts: len(c.end.Results), Outcomes: map[string]int{}, OutputBytes: c.output, OutputDropped: c.dropped,
 		Steps: []StepTime{}, Failures: failures(c.end.Results, c.kinds), Warnings: c.warned.all(), Results: slices.Clone(c.end.Results),
 	}

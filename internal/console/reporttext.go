@@ -48,6 +48,9 @@ func report(b *bytes.Buffer, r Report, p paint) {
 func writeCount(b *bytes.Buffer, r Report) {
 	ok := r.Outcomes[messages.OutcomeSucceeded.String()]
 	fmt.Fprintf(b, "\n%d of %s ok\n", ok, plural(r.Hosts, "host"))
+	if r.Exceeded != "" {
+		fmt.Fprintf(b, "%s: no more hosts were begun\n", visible(r.Exceeded))
+	}
 }
 
 // totals is what all hosts together cost.
