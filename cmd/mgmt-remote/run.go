@@ -145,6 +145,7 @@ another initiator, 130 interrupted.`,
   mgmt-remote run -H h1 -H h2 --var port=80 --var h2:port=8080 web.yaml.tmpl
   mgmt-remote run -H 'root@web[1-20]' -- uname -a
   mgmt-remote run -I fleet.yaml -l 'web & !dc2' site.yaml
+  mgmt-remote run -I fleet.yaml -o fold --diff -- uname -r
   mgmt-remote run -H h1 --on-reboot rerun --retry-for 10m -- ./next-step
   mgmt-remote run -H h1 --binary ./check -- check --to '{{.Endpoint}}'
   mgmt-remote run -H h1 -H h2 --payload mgmt --binary ./mgmt site.mcl`,

@@ -1,9 +1,9 @@
-// Package console shows a run to people and to programs: lines on a plain stdout, one JSON object per event, and
-// the table at the end.
+// Package console shows a run to people and to programs: lines, equal output folded, failures only, or one JSON object per
+// event, and a report at the end; and it writes reports and the output of hosts to files.
 //
-// A Printer gets the events of a run and writes them. It keeps nothing but unfinished lines of payload output, knows
-// no actor, and decides nothing. What comes from a host is data: on a terminal its control characters are shown, never
-// obeyed, and text that goes into our own lines is always kept on one line.
+// A Printer gets the events of a run and writes them. What it keeps is bounded: unfinished lines, counters, what a report says of
+// each host. It knows no actor, and decides nothing. What comes from a host is data: on a terminal its control characters are
+// shown, never obeyed, and text that goes into our own lines is always kept on one line.
 //
 // Printers write where they are told to and wait for the writer. They must therefore never be called from an
 // actor; whoever calls them puts a queue between.
