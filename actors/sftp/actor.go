@@ -37,12 +37,12 @@ func Props(cfg Config) *actor.Props {
 type sftpActor struct {
 	cfg    Config
 	work   *worker.Group
-	client *transfer.Client // open between steps 2 and 3
+	client transfer.Stager // open between steps 2 and 3
 }
 
 // made is what step 2's work returns. It is closed by the worker group where nobody takes it any more.
 type made struct {
-	client *transfer.Client
+	client transfer.Stager
 	dir    string
 }
 
@@ -75,7 +75,7 @@ func (a *sftpActor) Receive(ctx actor.Context) {
 }
 
 func (a *sftpActor) makeDirectory(ctx context.Context) any {
-	client, err := transfer.Open(ctx, a.cfg.Conn)
+	client, err := transfer.Begin(ctx, a.cfg.Conn)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (a *sftpActor) makeDirectory(ctx context.Context) any {
 }
 
 // copy does step 3 in one SFTP session and, once that is closed, one exec: so that hosts with MaxSessions 1 can do it.
-func (a *sftpActor) copy(ctx context.Context, client *transfer.Client, request transfer.CopyRequest) any {
+func (a *sftpActor) copy(ctx context.Context, client transfer.Stager, request transfer.CopyRequest) any {
 	if client == nil { // a restarted actor: step 2 was its predecessor's
 		result := a.makeDirectory(ctx)
 		again, ok := result.(made)
@@ -111,7 +111,7 @@ func (a *sftpActor) copy(ctx context.Context, client *transfer.Client, request t
 
 // copyDefinition replaces the definition in an SFTP session of its own, which is closed before it is answered.
 func (a *sftpActor) copyDefinition(ctx context.Context, m messages.CopyDefinition) any {
-	client, err := transfer.Open(ctx, a.cfg.Conn)
+	client, err := transfer.Begin(ctx, a.cfg.Conn)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -179,7 +180,7 @@ func TestJumpFails(t *testing.T) {
 		t.Setenv("HOME", t.TempDir())
 		at := named(tcp(t, gate), "gate")
 		other := newSigner(t).PublicKey()
-		known := writeFile(t, "known_hosts", "["+at.Addr+"]:"+strconv.Itoa(at.Port)+" "+string(ssh.MarshalAuthorizedKey(other)))
+		known := writeFile(t, filepath.Join(t.TempDir(), "known_hosts"), "["+at.Addr+"]:"+strconv.Itoa(at.Port)+" "+string(ssh.MarshalAuthorizedKey(other)))
 		d := jumpDialer(t, Options{HostKeys: newHostKeys(t, HostKeyOptions{Files: []string{known}}), Auth: newAuth(t, AuthOptions{})})
 		_, err := d.Dial(t.Context(), tcp(t, target).Through([]inventory.Host{at}))
 		wantFault(t, err, fault.Untrusted, "through jump host gate", "has changed")

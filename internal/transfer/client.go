@@ -14,6 +14,9 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 )
 
+// ErrNoSFTP is what faults wrap where the server has no SFTP, or one that does not start.
+var ErrNoSFTP = errors.New("the host does not offer SFTP")
+
 // Client is one SFTP session on a host. Its methods are called one after the other. A context that ends during a call ends the client.
 type Client struct {
 	link *link
@@ -31,7 +34,7 @@ func Open(ctx context.Context, conn Conn) (*Client, error) {
 	if err != nil {
 		f := fault.Wrap(fault.Lost, op, err)
 		if f.Kind == fault.Environment {
-			f = fault.New(fault.Environment, op, "the host does not offer SFTP: %w", f.Err).
+			f = fault.New(fault.Environment, op, "%w: %w", ErrNoSFTP, f.Err).
 				WithRemedy("add 'Subsystem sftp internal-sftp' to its sshd_config")
 		}
 		return nil, f
@@ -42,7 +45,7 @@ func Open(ctx context.Context, conn Conn) (*Client, error) {
 	}
 	said := strings.TrimSpace(ch.StderrTail())
 	if ctx.Err() == nil && fault.KindOf(err) != fault.Lost {
-		return nil, fault.New(fault.Environment, op, "SFTP does not start on the host (it said %q): %w", said, err).
+		return nil, fault.New(fault.Environment, op, "%w (it said %q): %w", ErrNoSFTP, said, err).
 			WithRemedy("see whether its sftp-server is there and the login shell prints nothing")
 	}
 	return nil, classify(op, err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
@@ -66,7 +67,7 @@ func (r CopyRequest) check() error {
 
 func (c *Client) copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
 	result := CopyResult{Paths: make(map[string]string, len(r.Blobs))}
-	uploads, err := c.plan(ctx, r, &result)
+	uploads, err := plan(ctx, r, &result, c.there)
 	if err != nil {
 		return result, err
 	}
@@ -97,30 +98,37 @@ func (c *Client) copy(ctx context.Context, r CopyRequest) (CopyResult, error) {
 	return result, group.Wait()
 }
 
-// plan says what has to be sent.
-func (c *Client) plan(ctx context.Context, r CopyRequest, result *CopyResult) ([]upload, error) {
+// there reports whether a program that was put into a session directory is still there. What has its name was verified: it is there after an
+// earlier connection of this session.
+func (c *Client) there(path string, size int64) (bool, error) {
+	info, err := c.sftp.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, at(path, err)
+	}
+	return err == nil && info.Mode().IsRegular() && info.Size() == size, nil
+}
+
+// plan says what has to be sent; there is asked about programs that don't go to the cache.
+func plan(ctx context.Context, r CopyRequest, result *CopyResult, there func(path string, size int64) (bool, error)) ([]upload, error) {
 	var uploads []upload
 	for _, b := range r.Blobs {
 		if _, twice := result.Paths[b.SHA256]; twice {
 			continue
 		}
 		u := upload{path: r.Base + "/" + probe.CacheDir + "/" + b.Key(), sha256: b.SHA256}
-		there := slices.Contains(r.Cached, b.Key())
+		skip := slices.Contains(r.Cached, b.Key())
+		var err error
 		if r.NoCache {
 			u.path = r.Dir + "/bin/" + b.Name
-			// What has this name was verified: it is there after an earlier connection of this session.
-			info, err := c.sftp.Lstat(u.path)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, at(u.path, err)
+			if skip, err = there(u.path, b.Size); err != nil {
+				return nil, err
 			}
-			there = err == nil && info.Mode().IsRegular() && info.Size() == b.Size
 		}
 		result.Paths[b.SHA256] = u.path
-		if there {
+		if skip {
 			result.Skipped += b.Size
 			continue
 		}
-		var err error
 		if u.source, u.gzipped, err = b.wire(ctx, r.Gzip); err != nil {
 			return nil, &localError{err}
 		}
@@ -154,12 +162,17 @@ func (c *Client) upload(dir string, u upload, m *meter) (string, error) {
 	return temp, err
 }
 
+// mode gives nothing to others.
+func (f File) mode() fs.FileMode {
+	if mode := f.Mode.Perm() &^ 0o077; mode != 0 {
+		return mode
+	}
+	return 0o600
+}
+
 // put writes a small file under a temporary name and renames it.
 func (c *Client) put(dir string, f File) error {
-	mode := f.Mode.Perm() &^ 0o077
-	if mode == 0 {
-		mode = 0o600
-	}
+	mode := f.mode()
 	temp, final := tempName(dir), dir+"/"+f.Name
 	if err := c.write(temp, bytes.NewReader(f.Data), writeOptions{mode: mode, durable: true, size: int64(len(f.Data))}); err != nil {
 		return err
@@ -255,11 +268,14 @@ func (c *Client) full(name string, err error) error {
 
 // meter counts what is sent.
 type meter struct {
+	mu          sync.Mutex
 	sent, total int64
 	report      func(sent, total int64)
 }
 
 func (m *meter) add(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.sent += int64(n)
 	if m.report != nil && n > 0 {
 		m.report(m.sent, m.total)

@@ -36,9 +36,8 @@ func TestDiskFull(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	server := sshd.Start(t, sshd.Options{})
-	conn := dial(t, server)
-	for name, packed := range map[string]bool{"while uploading": false, "while unpacking": true} {
+	for name, packed := range map[string]bool{"while uploading": false, "while unpacking": true, "while uploading through a shell": false} {
+		conn := dial(t, sshd.Start(t, sshd.Options{NoSFTP: strings.HasSuffix(name, "shell")}))
 		s := Session{Base: probe.BaseDir(dir, 0), Run: "abc123", Host: "web1"}
 		blob, _ := program(t, 5_000_000, packed)
 		_, err := stage(t.Context(), conn, s, CopyRequest{Blobs: []*Blob{blob}, Gzip: packed})

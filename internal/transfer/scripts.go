@@ -116,7 +116,7 @@ func Remove(ctx context.Context, conn Conn, s Session) error {
 
 // ask runs a script whose function main answers in lines, and returns them.
 func ask(ctx context.Context, conn Conn, command, script string) ([]string, error) {
-	marker := "mr" + strings.ToLower(rand.Text())
+	marker := newMarker()
 	// The function's input is not the script's.
 	script += fmt.Sprintf("printf '\\n%s\\n'\nmain </dev/null\necho %s\n", marker, marker)
 	script = "{\n" + script + "exit\n}\n" // read to its end before it is run
@@ -135,6 +135,9 @@ func ask(ctx context.Context, conn Conn, command, script string) ([]string, erro
 	}
 	return nil, environment("the login shell printed %.200q instead of an answer", said)
 }
+
+// newMarker is random, so that nothing else in an output can be it.
+func newMarker() string { return "mr" + strings.ToLower(rand.Text()) }
 
 // between returns the lines between the markers; what stands before and after them is noise of the login shell.
 func between(marker, out string) (lines []string, ok bool) {

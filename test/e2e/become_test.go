@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
 	"github.com/mgmt-remote/mgmt-remote/test/sshd"
@@ -41,24 +40,28 @@ func TestBecome(t *testing.T) {
 	const all = "mrlogin ALL=(ALL) NOPASSWD: ALL\n"
 	for name, tc := range map[string]struct {
 		sudoers, doas string
+		hide          []string
 		flags         []string
 		user          string
 		uid           int
 	}{
-		"root":                   {sudoers: all, flags: []string{"--become"}, user: "root"},
-		"another user":           {sudoers: all, flags: []string{"-b", "--become-user", other}, user: other, uid: sshd.FirstUID + 1},
-		"a shell only":           {sudoers: "mrlogin ALL=(root) NOPASSWD: /bin/sh\n", flags: []string{"-b"}, user: "root"},
-		"strict sudoers":         {sudoers: "Defaults use_pty, secure_path=\"/usr/bin:/bin\", umask=0077, env_reset, !lecture\n" + all, flags: []string{"-b"}, user: "root"},
-		"doas":                   {doas: "permit nopass mrlogin as root\n", flags: []string{"-b", "--become-method", "doas"}, user: "root"},
-		"doas, another user":     {doas: "permit nopass mrlogin as mrother\n", flags: []string{"-b", "--become-method", "doas", "--become-user", other}, user: other, uid: sshd.FirstUID + 1},
-		"a password":             {sudoers: "mrlogin ALL=(ALL) ALL\n", flags: []string{"-b", "--become-password-command", "echo 'correct horse'; echo more"}, user: "root"},
-		"a password each time":   {sudoers: "Defaults timestamp_timeout=0\nmrlogin ALL=(ALL) ALL\n", flags: []string{"-b", "--become-password-command", "echo 'correct horse'"}, user: "root"},
-		"a password for nothing": {sudoers: all, flags: []string{"-b", "--become-password-command", "echo wrong"}, user: "root"},
-		"input and output logs":  {sudoers: "Defaults log_output, iolog_dir=/var/tmp/.sudo-io\n" + all, flags: []string{"-b"}, user: "root"},
+		"root":                       {sudoers: all, flags: []string{"--become"}, user: "root"},
+		"another user":               {sudoers: all, flags: []string{"-b", "--become-user", other}, user: other, uid: sshd.FirstUID + 1},
+		"a shell only":               {sudoers: "mrlogin ALL=(root) NOPASSWD: /bin/sh\n", flags: []string{"-b"}, user: "root"},
+		"strict sudoers":             {sudoers: "Defaults use_pty, secure_path=\"/usr/bin:/bin\", umask=0077, env_reset, !lecture\n" + all, flags: []string{"-b"}, user: "root"},
+		"doas":                       {doas: "permit nopass mrlogin as root\n", flags: []string{"-b", "--become-method", "doas"}, user: "root"},
+		"doas, another user":         {doas: "permit nopass mrlogin as mrother\n", flags: []string{"-b", "--become-method", "doas", "--become-user", other}, user: other, uid: sshd.FirstUID + 1},
+		"a password":                 {sudoers: "mrlogin ALL=(ALL) ALL\n", flags: []string{"-b", "--become-password-command", "echo 'correct horse'; echo more"}, user: "root"},
+		"a password each time":       {sudoers: "Defaults timestamp_timeout=0\nmrlogin ALL=(ALL) ALL\n", flags: []string{"-b", "--become-password-command", "echo 'correct horse'"}, user: "root"},
+		"a password for nothing":     {sudoers: all, flags: []string{"-b", "--become-password-command", "echo wrong"}, user: "root"},
+		"no sftp-server":             {sudoers: all, hide: []string{"/usr/lib/openssh/sftp-server"}, flags: []string{"-b"}, user: "root"},
+		"no sftp-server, a password": {sudoers: "Defaults timestamp_timeout=0\nmrlogin ALL=(ALL) ALL\n", hide: []string{"/usr/lib/openssh/sftp-server"}, flags: []string{"-b", "--become-password-command", "echo 'correct horse'"}, user: "root"},
+		"no sudo, but doas":          {doas: "permit nopass mrlogin as root\n", hide: []string{"/usr/bin/sudo"}, flags: []string{"-b"}, user: "root"},
+		"input and output logs":      {sudoers: "Defaults log_output, iolog_dir=/var/tmp/.sudo-io\n" + all, flags: []string{"-b"}, user: "root"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := becomeLab(t, sshd.Options{Sudoers: tc.sudoers, DoasConf: tc.doas})
+			l := becomeLab(t, sshd.Options{Sudoers: tc.sudoers, DoasConf: tc.doas, Hide: tc.hide})
 			h := l.hosts[0]
 			script := "id -un; id -u; echo $HOME; " + throughEtcd
 			p := l.run(l.args(append(tc.flags, "--json", "--no-cache", "--", "sh", "-c", script)...)...)
@@ -210,6 +213,7 @@ func TestBecomeRefused(t *testing.T) {
 	for name, tc := range map[string]struct {
 		sudoers string
 		doas    string
+		hide    []string
 		flags   []string
 		reason  string
 		remedy  string
@@ -224,11 +228,13 @@ func TestBecomeRefused(t *testing.T) {
 		"the right password, in no sudoers":        {flags: []string{"--become-password-command", "echo correct horse"}, reason: "mrlogin is not in the sudoers file", remedy: "visudo"},
 		"doas wants a password":                    {doas: "permit mrlogin as root\n", flags: []string{"--become-method", "doas"}, reason: "doas wants a password", remedy: "permit nopass mrlogin as root"},
 		"doas for somebody else":                   {doas: "permit nopass mrother as root\n", flags: []string{"--become-method", "doas"}, reason: "may not become root with doas", remedy: "permit nopass mrlogin as root"},
+		"neither sudo nor doas":                    {hide: []string{"/usr/bin/sudo", "/usr/bin/doas"}, reason: "neither sudo nor doas", remedy: "install sudo"},
+		"no doas":                                  {hide: []string{"/usr/bin/doas"}, flags: []string{"--become-method", "doas"}, reason: "no doas in a directory", remedy: "--become-method"},
 		"no such user":                             {sudoers: "mrlogin ALL=(ALL) NOPASSWD: ALL\n", flags: []string{"--become-user", "mrnone"}, reason: "there is no user mrnone", remedy: "--become-user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := becomeLab(t, sshd.Options{Sudoers: tc.sudoers, DoasConf: tc.doas})
+			l := becomeLab(t, sshd.Options{Sudoers: tc.sudoers, DoasConf: tc.doas, Hide: tc.hide})
 			p := l.run(l.args(append(tc.flags, "-b", "--json", "--", "true")...)...)
 			p.wantCode(2)
 			r := p.wantOutcome("h1", "failed")
@@ -287,21 +293,9 @@ func TestBecomeGraph(t *testing.T) {
 	const graph = "graph: g\nresources:\n  file:\n  - {name: f, path: /var/tmp/of-root, content: %s, state: exists}\n"
 	file := l.file("g.yaml", fmt.Sprintf(graph, "one"), 0o600)
 	p := l.start(l.args("-b", "--json", "--no-cache", file)...)
-	wait := func(want string) {
-		t.Helper()
-		for deadline := time.Now().Add(l.runFor); ; time.Sleep(20 * time.Millisecond) {
-			got, err := os.ReadFile(filepath.Join(h.VarTmp, "of-root"))
-			if err == nil && string(got) == want {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("the file has %q, %v; want %q", got, err, want)
-			}
-		}
-	}
-	wait("one")
+	h.awaitFile(t, "of-root", "one")
 	l.file("g.yaml", fmt.Sprintf(graph, "two"), 0o600)
-	wait("two")
+	h.awaitFile(t, "of-root", "two")
 	info, err := os.Stat(filepath.Join(h.VarTmp, "of-root"))
 	if err != nil {
 		t.Fatal(err)

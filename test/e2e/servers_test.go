@@ -3,11 +3,13 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
 	"github.com/mgmt-remote/mgmt-remote/test/sshd"
@@ -66,17 +68,47 @@ func TestDropbear(t *testing.T) {
 	wantTunnel(t, l, "stdio")
 }
 
+// TestNoSFTP has everything copied through a shell, a newer definition while the payload runs, too.
 func TestNoSFTP(t *testing.T) {
 	t.Parallel()
-	l := emptyLab(t)
-	h := l.add(sshd.Start(t, sshd.Options{NoSFTP: true, OwnVarTmp: true}))
-	p := l.run(l.args("--json", "--", "true")...)
-	p.wantCode(2)
-	r := p.wantOutcome("h1", "failed")
-	if !strings.Contains(r.Reason, "SFTP") || !strings.Contains(r.Remedy, "Subsystem") || r.Attempts != 1 || r.LeftBehind != "" {
-		t.Errorf("%+v", r)
+	for name, config := range map[string][]string{
+		"no subsystem":  {"MaxSessions 2"}, // a copy while the payload runs takes one
+		"no program":    {"Subsystem sftp /nonexistent/sftp-server"},
+		"other program": {"Subsystem sftp /bin/cat /etc/passwd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := emptyLab(t)
+			h := l.add(sshd.Start(t, sshd.Options{NoSFTP: true, OwnVarTmp: true, Config: config}))
+			const graph = "graph: g\nresources:\n  file:\n  - {name: f, path: /var/tmp/f, content: %s, state: exists}\n"
+			file := l.file("g.yaml", fmt.Sprintf(graph, "one"), 0o600)
+			p := l.start(l.args("--json", "--no-cache", file)...)
+			h.awaitFile(t, "f", "one")
+			l.file("g.yaml", fmt.Sprintf(graph, "two"), 0o600)
+			h.awaitFile(t, "f", "two")
+			p.signal(os.Interrupt)
+			p.wantCode(130)
+			p.wantNineSteps("h1")
+			if err := os.Remove(filepath.Join(h.VarTmp, "f")); err != nil {
+				t.Error(err)
+			}
+			h.checkNothing(t, p.runID())
+		})
 	}
-	h.checkNothing(t, p.runID())
+}
+
+// awaitFile waits until a file in the host's /var/tmp has this content.
+func (h *host) awaitFile(t *testing.T, name, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(runFor); ; time.Sleep(20 * time.Millisecond) {
+		got, err := os.ReadFile(filepath.Join(h.VarTmp, name))
+		if err == nil && string(got) == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %s has %q, %v; want %q", h.name, name, got, err, want)
+		}
+	}
 }
 
 // TestNoSessionLeft has a server that allows one session, for a tunnel that needs a second.

@@ -43,6 +43,8 @@ type Options struct {
 	Users             []string
 	Sudoers, DoasConf string
 	Shell             string // login shell of Users; "" = /bin/sh
+	// Hide are programs that the server and its sessions do not have. Needs root.
+	Hide []string
 }
 
 // Server is a running server and its files.
@@ -145,6 +147,9 @@ func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, s
 			t.Fatal(err)
 		}
 		s.mounts = append(s.mounts, [2]string{s.VarTmp, "/var/tmp"})
+	}
+	for _, path := range o.Hide {
+		s.mounts = append(s.mounts, [2]string{"/dev/null", path}) // is not executable
 	}
 	if len(o.Users) > 0 {
 		s.ownEtc(t, dir, o)
