@@ -155,7 +155,7 @@ func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
 	}
 	all := shown{{Printer: form.printer(stdout, l), to: "stdout"}}
 	if f.logDir != "" {
-		dir, err := console.NewLogDir(f.logDir, ownLogs)
+		dir, err := openLogDir(f.logDir)
 		if err != nil {
 			return nil, fmt.Errorf("--log-dir: %w", err)
 		}
@@ -169,6 +169,14 @@ func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
 		all = append(all, &sink{Printer: file, to: "--report"})
 	}
 	return all, nil
+}
+
+// openLogDir refuses the place of a run's own logs, which are what the new ones are made of.
+func openLogDir(dir string) (*console.LogDir, error) {
+	if _, err := os.Stat(dir + "/../journal.jsonl"); err == nil {
+		return nil, fmt.Errorf("a run keeps its own logs in %s: name another directory", dir)
+	}
+	return console.NewLogDir(dir, ownLogs)
 }
 
 // ownLogs is where a run's own logs of its hosts' output are.
