@@ -33,6 +33,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/mgmt"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
+	"github.com/mgmt-remote/mgmt-remote/internal/sshconfig"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
 	"github.com/mgmt-remote/mgmt-remote/internal/wire"
 	"github.com/mgmt-remote/mgmt-remote/messages"
@@ -44,6 +45,7 @@ type Fleet struct {
 	auth    *sshconn.Auth
 	become  *become.Passwords // nil = there is none
 	dialer  *sshconn.Dialer
+	config  *sshconfig.Config
 	payload *payload.Payload
 	code    mgmt.Code // of an mgmt payload
 
@@ -54,6 +56,8 @@ type Fleet struct {
 	mu         sync.Mutex
 	hosts      map[string]Host                // by name; only grows
 	order      []string                       // their names, as they were given
+	ways       map[string]*inventory.SSH      // settings that hosts share, by their text
+	jumps      map[string][]inventory.Host    // jump hosts by how they were named
 	given      map[string]messages.Definition // to the hosts, the newest ones
 	checked    []byte                         // the last definition that was found good and is no template
 	root       *actor.RootContext
@@ -92,7 +96,7 @@ func New(opts Options) (*Fleet, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(messages.Event) {}
 	}
-	f := &Fleet{opts: opts, hosts: map[string]Host{}, given: map[string]messages.Definition{}, unsaved: make(chan struct{}, 1), limit: opts.MaxConnections}
+	f := &Fleet{opts: opts, hosts: map[string]Host{}, ways: map[string]*inventory.SSH{}, jumps: map[string][]inventory.Host{}, given: map[string]messages.Definition{}, unsaved: make(chan struct{}, 1), limit: opts.MaxConnections}
 	f.stopping, f.stopBegun = context.WithCancel(context.Background())
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -115,10 +119,12 @@ func (f *Fleet) prepare() error {
 	case HostKeysStrict, "":
 	case HostKeysAcceptNew:
 		policy = sshconn.AcceptNew
+	case HostKeysAsk:
+		policy = sshconn.Ask
 	case HostKeysInsecure:
 		policy = sshconn.Insecure
 	default:
-		return fmt.Errorf("unknown host key policy %q: use strict, accept-new or insecure", o.HostKeys)
+		return fmt.Errorf("unknown host key policy %q: use strict, ask, accept-new or insecure", o.HostKeys)
 	}
 	switch f.opts.Converge {
 	case ConvergeAuto, ConvergeGroup, ConvergeHost:
@@ -130,7 +136,12 @@ func (f *Fleet) prepare() error {
 	default:
 		return fmt.Errorf("unknown policy for reboots %q: use %s or %s", f.opts.OnReboot, RebootFail, RebootRerun)
 	}
-	hostKeys, err := sshconn.NewHostKeys(sshconn.HostKeyOptions{Policy: policy, Files: o.KnownHosts})
+	var err error
+	if f.config, err = sshconfig.Load(sshconfig.Options{File: o.Config}); err != nil {
+		return err
+	}
+	confirm, _ := o.Prompter.(sshconn.Confirmer) // nil where it can't
+	hostKeys, err := sshconn.NewHostKeys(sshconn.HostKeyOptions{Policy: policy, Files: o.KnownHosts, Confirm: confirm})
 	if err != nil {
 		return err
 	}
@@ -239,16 +250,13 @@ func (f *Fleet) tell(message any) {
 
 // register checks a host and keeps it; the supervisor knows hosts by name only.
 func (f *Fleet) register(h Host) (string, error) {
-	if h.Port == 0 {
-		h.Port = 22
-	}
 	if err := inventory.ValidName(h.Name); err != nil {
 		return "", err
 	}
 	if h.Addr == "" {
 		return "", fmt.Errorf("host %s has no address", h.Name)
 	}
-	if h.Port < 1 || h.Port > 65535 {
+	if h.Port < 0 || h.Port > 65535 {
 		return "", fmt.Errorf("host %s: port %d is not between 1 and 65535", h.Name, h.Port)
 	}
 	if h.Jump = cmp.Or(h.Jump, f.opts.SSH.Jump); h.Jump != "" {
@@ -272,6 +280,13 @@ func (f *Fleet) register(h Host) (string, error) {
 			return "", err
 		}
 	}
+	if h.reached == nil {
+		to, err := f.reach(h)
+		if err != nil {
+			return "", err
+		}
+		h.reached = &to
+	}
 	if err := f.auth.CheckMethods(inventoryHost(h)); err != nil {
 		return "", fault.Wrap(fault.Denied, "connect", err).WithHost(h.Name)
 	}
@@ -293,11 +308,9 @@ func (f *Fleet) register(h Host) (string, error) {
 
 // inventoryHost is for hosts that are registered.
 func inventoryHost(h Host) inventory.Host {
-	to := inventory.Host{
-		Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: h.Prefix,
-	}
-	hops, _ := inventory.ParseJump(h.Jump) // register has looked at it
-	return to.Through(hops)
+	to := *h.reached
+	to.Name, to.Password, to.Prefix = h.Name, h.Password, h.Prefix
+	return to
 }
 
 // Unlock asks for everything that would be asked for when the first host wants it: the passwords for all hosts, and the passphrases of

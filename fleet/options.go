@@ -22,11 +22,13 @@ import (
 type Host struct {
 	Name     string // unique in the run: letters, digits and .-_ , at most 63
 	Addr     string // host name or IP address, without brackets
-	Port     int
+	Port     int    // 0 = not said
 	User     string
 	Password Secret // only where there is no other way; it is never shown or stored
-	Jump     string // jump hosts in front of this one, as SSH.Jump has them; "" = those of SSH, "none" = none
-	Prefix   string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
+	// Identities are private key files that are used before those of SSH's Config, and after those of SSH.
+	Identities []string
+	Jump       string // jump hosts in front of this one, as SSH.Jump has them; "" = those of SSH, "none" = none
+	Prefix     string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
 
 	BecomeUser   string // who everything on the host runs as; "" = who logs in
 	BecomeMethod string // how to become that: BecomeSudo or BecomeDoas; "" = what the host has, sudo first
@@ -34,6 +36,8 @@ type Host struct {
 	Definition []byte            // of the graph payload. Nobody may change the bytes any more; see Fleet.Update
 	File       string            // what the definition is called in messages; one that ends in .yaml.tmpl makes it a template
 	Vars       map[string]string // what a template finds in .Vars
+
+	reached *inventory.Host // how it is connected, where that was found out; nobody changes it
 	// Follow is the absolute path of the file of this machine that the caller follows for changes of Definition; "" = none. The fleet
 	// does nothing with it but keep it for whoever continues the run.
 	Follow string
@@ -89,12 +93,16 @@ type HostKeys string
 // The policies, as ssh_config's StrictHostKeyChecking has them.
 const (
 	HostKeysStrict    HostKeys = "strict"     // the default: a key that isn't known is refused
+	HostKeysAsk       HostKeys = "ask"        // a person is asked about those of new hosts, once for all of them, where Prompter is a Confirmer
 	HostKeysAcceptNew HostKeys = "accept-new" // one of a new host is remembered, a changed one refused
 	HostKeysInsecure  HostKeys = "insecure"   // anything goes
 )
 
-// SSH says how to connect. Zero values mean the defaults.
+// SSH says how to connect. For zero values what OpenSSH's configuration says about a host counts, then the defaults.
 type SSH struct {
+	// Config is a file in the format of ssh_config(5), as ssh's -F; "" = ~/.ssh/config and /etc/ssh/ssh_config, "none" = none.
+	Config string
+
 	ConnectTimeout    time.Duration // one attempt: dial, key exchange and authentication
 	ChannelTimeout    time.Duration
 	KeepaliveInterval time.Duration
@@ -118,6 +126,9 @@ type SSH struct {
 
 // Secret is a string that every way of printing shows as "[secret]".
 type Secret = inventory.Secret
+
+// Confirmer is what a Prompter may be as well: it asks a person a question with yes or no for an answer.
+type Confirmer = sshconn.Confirmer
 
 // Prompter asks a person for a secret. It is called by one goroutine at a time and returns when its context ends.
 type Prompter = sshconn.Prompter

@@ -12,6 +12,8 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/actors/host"
 	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/sshconfig"
 	"github.com/mgmt-remote/mgmt-remote/internal/store"
 )
 
@@ -21,11 +23,13 @@ const specVersion = 1
 // spec is what a run is to do, as it is kept for an initiator that comes after a crash. It holds no secrets: passwords
 // are asked for again.
 type spec struct {
-	Version     int        `json:"version"`
-	Hosts       []specHost `json:"hosts"`
-	Definitions [][]byte   `json:"definitions,omitempty"` // many hosts have the same one
-	Payload     Payload    `json:"payload"`
-	SSH         specSSH    `json:"ssh"`
+	Version     int             `json:"version"`
+	Hosts       []specHost      `json:"hosts"`
+	Definitions [][]byte        `json:"definitions,omitempty"` // many hosts have the same one
+	Settings    []inventory.SSH `json:"settings,omitempty"`    // the same
+	Jumps       []specWay       `json:"jumps,omitempty"`       // jump hosts, those in front of others before them
+	Payload     Payload         `json:"payload"`
+	SSH         specSSH         `json:"ssh"`
 
 	BecomePassword bool `json:"become_password,omitempty"` // there was one
 
@@ -56,7 +60,9 @@ type specHost struct {
 	Port       int               `json:"port"`
 	User       string            `json:"user,omitempty"`
 	Password   bool              `json:"password,omitempty"` // there was one
+	Identities []string          `json:"identities,omitempty"`
 	Jump       string            `json:"jump,omitempty"`
+	Way        *specWay          `json:"way,omitempty"` // how it is connected, so that no later change of OpenSSH's configuration changes it
 	Prefix     string            `json:"prefix,omitempty"`
 	BecomeUser string            `json:"become_user,omitempty"`
 	Method     string            `json:"become_method,omitempty"`
@@ -67,6 +73,7 @@ type specHost struct {
 }
 
 type specSSH struct {
+	Config            string        `json:"config,omitempty"`
 	ConnectTimeout    time.Duration `json:"connect_timeout_ns"`
 	ChannelTimeout    time.Duration `json:"channel_timeout_ns"`
 	KeepaliveInterval time.Duration `json:"keepalive_interval_ns"`
@@ -102,7 +109,7 @@ func (f *Fleet) spec() (spec, error) {
 		NoCache: o.NoCache, KeepState: o.KeepState, EtcdEndpoints: o.EtcdEndpoints, EtcdTLS: o.EtcdTLS != nil,
 		Deadlines: o.Deadlines, Patience: o.Patience,
 		SSH: specSSH{
-			ConnectTimeout: o.SSH.ConnectTimeout, ChannelTimeout: o.SSH.ChannelTimeout, KeepaliveInterval: o.SSH.KeepaliveInterval,
+			Config: o.SSH.Config, ConnectTimeout: o.SSH.ConnectTimeout, ChannelTimeout: o.SSH.ChannelTimeout, KeepaliveInterval: o.SSH.KeepaliveInterval,
 			KeepaliveCount: o.SSH.KeepaliveCount, Jump: o.SSH.Jump, HostKeys: o.SSH.HostKeys, KnownHosts: slices.Clone(o.SSH.KnownHosts),
 			Identities: slices.Clone(o.SSH.Identities), AgentSocket: o.SSH.AgentSocket, AskPassword: o.SSH.AskPassword,
 			Interactive: o.SSH.Interactive,
@@ -110,6 +117,9 @@ func (f *Fleet) spec() (spec, error) {
 	}
 	s.BecomePassword = f.become != nil
 	names := []*string{&s.Payload.Binary, &s.SSH.AgentSocket}
+	if o.SSH.Config != sshconfig.None {
+		names = append(names, &s.SSH.Config)
+	}
 	if m := s.Payload.Mgmt; m != nil {
 		c := *m
 		s.Payload.Mgmt = &c
@@ -132,11 +142,12 @@ func (f *Fleet) spec() (spec, error) {
 		s.Converge = ConvergeHost // also where the number of connections has become another one
 	}
 	known := map[string]int{}
+	ways := newWayKeeper(&s)
 	for _, name := range f.order {
 		h := f.hosts[name]
 		sh := specHost{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Jump: h.Jump, Prefix: h.Prefix,
-			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
+			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Identities: h.Identities, Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
 		}
 		if d := f.given[h.Name]; d.Version > 0 {
 			i, there := known[string(d.Source)]
@@ -147,6 +158,8 @@ func (f *Fleet) spec() (spec, error) {
 			}
 			sh.Definition = i
 		}
+		way := ways.keep(*h.reached)
+		sh.Way = &way
 		s.Hosts = append(s.Hosts, sh)
 	}
 	return s, nil
@@ -178,7 +191,7 @@ func Saved(stateDir, run string) (Options, error) {
 		MaxConnections: s.MaxConnections, MaxHandshakes: s.MaxHandshakes, MaxUploads: s.MaxUploads, Rollout: s.Rollout, Converge: s.Converge, ConvergedTimeout: s.ConvergedTimeout, MaxRuntime: s.MaxRuntime, OrphanTimeout: s.OrphanTimeout, OutputCap: s.OutputCap,
 		NoCache: s.NoCache, KeepState: s.KeepState, EtcdEndpoints: s.EtcdEndpoints, Deadlines: s.Deadlines, Patience: s.Patience,
 		SSH: SSH{
-			ConnectTimeout: s.SSH.ConnectTimeout, ChannelTimeout: s.SSH.ChannelTimeout, KeepaliveInterval: s.SSH.KeepaliveInterval,
+			Config: s.SSH.Config, ConnectTimeout: s.SSH.ConnectTimeout, ChannelTimeout: s.SSH.ChannelTimeout, KeepaliveInterval: s.SSH.KeepaliveInterval,
 			KeepaliveCount: s.SSH.KeepaliveCount, Jump: s.SSH.Jump, HostKeys: s.SSH.HostKeys, KnownHosts: s.SSH.KnownHosts, Identities: s.SSH.Identities,
 			AgentSocket: s.SSH.AgentSocket, AskPassword: s.SSH.AskPassword, Interactive: s.SSH.Interactive,
 		},
@@ -187,7 +200,14 @@ func Saved(stateDir, run string) (Options, error) {
 	for _, h := range s.Hosts {
 		to := Host{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, BecomeUser: h.BecomeUser, BecomeMethod: h.Method, Jump: h.Jump,
-			Prefix: h.Prefix, File: h.File, Vars: h.Vars, Follow: h.Follow,
+			Identities: h.Identities, Prefix: h.Prefix, File: h.File, Vars: h.Vars, Follow: h.Follow,
+		}
+		if h.Way != nil {
+			reached, err := s.way(*h.Way, len(s.Jumps))
+			if err != nil {
+				return Options{}, damaged(peek, err)
+			}
+			to.reached = &reached
 		}
 		if h.Definition >= 0 {
 			if h.Definition >= len(s.Definitions) {

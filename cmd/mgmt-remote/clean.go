@@ -70,7 +70,7 @@ func clean(cmd *cobra.Command, f *runFlags, what fleet.CleanOptions) error {
 	if err != nil {
 		return err
 	}
-	hosts, err := f.hosts.chooseToConnect(cmd)
+	hosts, err := f.hosts.choose(cmd)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,8 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 		"host-key": cobra.FixedCompletions([]cobra.Completion{
 			cobra.CompletionWithDesc(hostKeyPolicies[0], "refuse keys that are not known"),
 			cobra.CompletionWithDesc(hostKeyPolicies[1], "remember keys of new hosts"),
-			cobra.CompletionWithDesc(hostKeyPolicies[2], "check nothing"),
+			cobra.CompletionWithDesc(hostKeyPolicies[2], "ask about the keys of new hosts, once for all"),
+			cobra.CompletionWithDesc(hostKeyPolicies[3], "check nothing"),
 		}, cobra.ShellCompDirectiveNoFileComp),
 		"endpoint": cobra.FixedCompletions([]cobra.Completion{
 			cobra.CompletionWithDesc(endpointUnix, "a Unix socket"), cobra.CompletionWithDesc(endpointTCP, "a port of 127.0.0.1"),

@@ -18,10 +18,12 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
+	"github.com/mgmt-remote/mgmt-remote/internal/sshconfig"
 )
 
 func newHostsCommand() *cobra.Command {
 	var f hostFlags
+	var ssh sshFlags
 	var explain string
 	var asJSON, fold bool
 	cmd := &cobra.Command{
@@ -29,8 +31,8 @@ func newHostsCommand() *cobra.Command {
 		Short: "List the hosts that inventories and a selection name",
 		Long: `List the hosts that -H, inventories and --limit name. They are found out as run
 and clean do: what is said here is what they would use. With --explain say all
-about one host, and which line of which file each value is from. Nothing is
-connected to.
+about one host, and which line of which file each value is from; what OpenSSH's
+configuration says about it, too. Nothing is connected to.
 
 docs/inventory.md describes inventories and what --limit selects: names, groups
 and labels with , & ! ^ and parentheses.
@@ -67,7 +69,11 @@ Exit codes: 0, or 1 where something is wrong or no host is left.`,
 			case asJSON:
 				err = hostsJSON(out, entries)
 			case explain != "":
-				err = explainHost(out, entries[0])
+				var values []sshValue
+				if values, err = ssh.explain(cmd, entries[0]); err != nil {
+					return err
+				}
+				err = explainHost(out, entries[0], values)
 			default:
 				err = hostsTable(out, entries)
 			}
@@ -81,6 +87,7 @@ Exit codes: 0, or 1 where something is wrong or no host is left.`,
 	p.SortFlags = false
 	flagGroup(p, "Hosts", func(p *pflag.FlagSet) {
 		f.register(p, "a `HOST`, or many: 'web[1-20]' (repeatable)")
+		ssh.register(p)
 	})
 	flagGroup(p, "Output", func(p *pflag.FlagSet) {
 		p.StringVar(&explain, "explain", "", "say all about `HOST`, and where it comes from")
@@ -148,16 +155,24 @@ func facts(e *inventory.Entry) []fact {
 }
 
 // explainHost writes everything about a host, with origins.
-func explainHost(out io.Writer, e *inventory.Entry) error {
+func explainHost(out io.Writer, e *inventory.Entry, ssh []sshValue) error {
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	row := func(name, text, origin string) {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", name, cell(text), cell(origin)) // Flush has the error
 	}
 	row("host", e.Host.Name, e.Named.String())
-	for _, f := range facts(e) {
-		row(f.name, f.Text, f.Origin.String())
+	over := map[string]bool{} // defaults that OpenSSH's configuration replaces
+	for _, v := range ssh {
+		over["address"] = over["address"] || v.keyword == sshconfig.HostName
+		over["port"] = over["port"] || v.keyword == sshconfig.Port
 	}
+	for _, f := range facts(e) {
+		if _, said := e.Fields[inventory.Field(f.name)]; said || !over[f.name] {
+			row(f.name, f.Text, f.Origin.String())
+		}
+	}
+	sshTable(w, ssh)
 	row("groups", strings.Join(e.Groups, " "), "")
 	for _, key := range slices.Sorted(maps.Keys(e.Labels)) {
 		row("label "+key, e.Labels[key].Text, e.Labels[key].Origin.String())

@@ -118,25 +118,6 @@ func (f *hostFlags) choose(cmd *cobra.Command) ([]*inventory.Entry, error) {
 	return entries, nil
 }
 
-// chooseToConnect is choose for those who connect to the hosts. What connections can't do is said here.
-func (f *hostFlags) chooseToConnect(cmd *cobra.Command) ([]*inventory.Entry, error) {
-	entries, err := f.choose(cmd)
-	var keys []string
-	first := ""
-	for _, e := range entries {
-		if v, said := e.Fields[inventory.Identity]; said {
-			if first == "" {
-				first = v.Origin.String()
-			}
-			keys = append(keys, e.Host.Name)
-		}
-	}
-	if keys != nil {
-		say(cmd.ErrOrStderr(), "warning: %s: key files of inventories are not used yet: use --identity or the ssh-agent for %s", first, someOf(keys))
-	}
-	return entries, err
-}
-
 // read makes one inventory of all sources and of -H, and returns the names of the latter, each once.
 func (f *hostFlags) read(cmd *cobra.Command) (*inventory.Inventory, []string, error) {
 	format := inventory.Format(f.format)

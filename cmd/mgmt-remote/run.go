@@ -30,7 +30,7 @@ var restartPolicies = []string{string(fleet.RestartNever), string(fleet.RestartO
 
 var rebootPolicies = []string{string(fleet.RebootFail), string(fleet.RebootRerun)}
 
-var hostKeyPolicies = []string{string(fleet.HostKeysStrict), string(fleet.HostKeysAcceptNew), string(fleet.HostKeysInsecure)}
+var hostKeyPolicies = []string{string(fleet.HostKeysStrict), string(fleet.HostKeysAcceptNew), string(fleet.HostKeysAsk), string(fleet.HostKeysInsecure)}
 
 var convergences = []string{string(fleet.ConvergeGroup), string(fleet.ConvergeHost)}
 
@@ -50,6 +50,7 @@ type runFlags struct {
 	restart  string
 	onReboot string
 
+	ssh         sshFlags
 	identities  []string
 	hostKeys    string
 	knownHosts  []string
@@ -215,11 +216,12 @@ func (f *runFlags) register(cmd *cobra.Command) {
 
 // connect adds the flags that say how a connection is made.
 func (f *runFlags) connect(p *pflag.FlagSet) {
+	f.ssh.register(p)
 	p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default: the usual ones in ~/.ssh, and the ssh-agent)")
 	p.StringVarP(&f.jump, "jump", "J", "", "reach all hosts through jump hosts, `[USER@]HOST[:PORT],...`, each connected once")
 	p.BoolVar(&f.askPass, "ask-pass", false, "ask once for a password for all hosts")
 	p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
-	p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new or insecure")
+	p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new, ask or insecure")
 	p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
 	p.Var(&f.connectTimeout, "connect-timeout", "give up one attempt to connect after `TIME`")
 	p.Var(&f.keepaliveInterval, "keepalive-interval", "`TIME` between keepalives")
@@ -258,7 +260,7 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if f.detach && slices.Contains(f.hosts.inventories, stdinName) {
 		return errors.New("--detach begins the run in another process, and standard input can be read once: give -I a file")
 	}
-	entries, err := f.hosts.chooseToConnect(cmd)
+	entries, err := f.hosts.choose(cmd)
 	if err != nil {
 		return err
 	}
@@ -321,10 +323,10 @@ func (f *runFlags) options() (fleet.Options, error) {
 		return fleet.Options{}, err
 	}
 	ssh := fleet.SSH{
-		ConnectTimeout: time.Duration(f.connectTimeout), KeepaliveInterval: time.Duration(f.keepaliveInterval), KeepaliveCount: f.keepaliveCount,
-		Jump: f.jump, HostKeys: fleet.HostKeys(f.hostKeys), KnownHosts: f.knownHosts, Identities: f.identities,
+		Config: f.ssh.config, Jump: f.jump, KnownHosts: f.knownHosts, Identities: f.identities,
 		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), AskPassword: f.askPass, Interactive: f.interactive,
 	}
+	f.ssh.said(f, &ssh)
 	if canAsk() {
 		ssh.Prompter = sshconn.NewTerminalPrompter()
 	}
@@ -354,12 +356,15 @@ func (f *runFlags) check() error {
 		return fmt.Errorf("--on-reboot %q: use fail or rerun", f.onReboot)
 	}
 	if !slices.Contains(hostKeyPolicies, f.hostKeys) {
-		return fmt.Errorf("--host-key %q: use strict, accept-new or insecure", f.hostKeys)
+		return fmt.Errorf("--host-key %q: use strict, accept-new, ask or insecure", f.hostKeys)
 	}
 	if f.prefix != "" {
 		if err := probe.ValidPath(f.prefix); err != nil {
 			return fmt.Errorf("--prefix %q: %w", f.prefix, err)
 		}
+	}
+	if f.hostKeys == string(fleet.HostKeysAsk) && !canAsk() {
+		return errors.New("--host-key ask: there is no terminal to ask on")
 	}
 	if f.hostKeys == string(fleet.HostKeysStrict) { // accept-new makes the file
 		for _, file := range f.knownHosts {

@@ -79,9 +79,12 @@ func (f *runFlags) fleetHosts(entries []*inventory.Entry, sources []*source) ([]
 	}
 	out := make([]fleet.Host, len(hosts))
 	for i, h := range hosts {
-		out[i] = fleet.Host{Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password, Prefix: cmp.Or(f.prefix, h.Prefix)}
+		out[i] = fleet.Host{Name: h.Name, Addr: h.Addr, Port: saidPort(entries[i]), User: h.User, Password: h.Password, Prefix: cmp.Or(f.prefix, h.Prefix)}
 		if f.jump == "" { // the flag goes before what inventories say
 			out[i].Jump = entries[i].Fields[inventory.Jump].Text
+		}
+		if v, said := entries[i].Fields[inventory.Identity]; said {
+			out[i].Identities = []string{v.Text}
 		}
 		f.become.give(&out[i], entries[i])
 		if sources != nil {

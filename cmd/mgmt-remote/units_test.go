@@ -115,13 +115,13 @@ func TestTargets(t *testing.T) {
 		files, command []string
 		want           string // name user addr port graph; ... or part of an error after "!"
 	}{
-		{"one file for all", []string{"x", "root@y:23"}, []string{bare}, nil, "x  x 22 bare; y-23 root y 23 bare"},
-		{"a node set", []string{"u@x[1-3]:22!x2", "y"}, []string{bare}, nil, "x1 u x1 22 bare; x3 u x3 22 bare; y  y 22 bare"},
-		{"the same host in two sets", []string{"x[1-2]", "x[2-3]"}, []string{bare}, nil, "x1  x1 22 bare; x2  x2 22 bare; x3  x3 22 bare"},
+		{"one file for all", []string{"x", "root@y:23"}, []string{bare}, nil, "x  x 0 bare; y-23 root y 23 bare"},
+		{"a node set", []string{"u@x[1-3]:22!x2", "y"}, []string{bare}, nil, "x1 u x1 22 bare; x3 u x3 22 bare; y  y 0 bare"},
+		{"the same host in two sets", []string{"x[1-2]", "x[2-3]"}, []string{bare}, nil, "x1  x1 0 bare; x2  x2 0 bare; x3  x3 0 bare"},
 		{"one name for two hosts", []string{"x=a", "x=b"}, []string{bare}, nil, "!used twice, for a:22 and b:22"},
-		{"-H goes before remote", []string{"x"}, []string{a}, nil, "x  x 22 a"},
-		{"each file its host", nil, []string{a, b}, nil, "a.example-2200 root a.example 2200 a; db  b.example 22 b"},
-		{"a command", []string{"x"}, nil, []string{"true"}, "x  x 22 "},
+		{"-H goes before remote", []string{"x"}, []string{a}, nil, "x  x 0 a"},
+		{"each file its host", nil, []string{a, b}, nil, "a.example-2200 root a.example 2200 a; db  b.example 0 b"},
+		{"a command", []string{"x"}, nil, []string{"true"}, "x  x 0 "},
 		{"no file, no command", []string{"x"}, nil, nil, "!nothing to run"},
 		{"no host", nil, []string{bare}, nil, "!no host was named"},
 		{"no host for a command", nil, nil, []string{"true"}, "!no host was named"},

@@ -27,6 +27,7 @@ type Host struct {
 	Password Secret // only from the ssh:// form; not empty means that a warning is due, since a URL is visible to others
 	Prefix   string // directory to work in on this host; empty means the run's
 	Jump     *Host  // the jump host next to it, which may have one of its own (see Through); nil means none. Nobody changes what it points to
+	SSH      *SSH   // how its connection is made, where that is not as for all; nil means that nothing was said
 }
 
 // Address returns host:port as net.Dial takes it; IPv6 literals are in brackets.

@@ -156,6 +156,10 @@ func (b *Builder) parseGiven(text string) (givenHost, error) {
 	if h.Name == defaultName(h.Addr, h.Port) && b.machines[h.Addr] != nil {
 		h.Name = h.Addr
 	}
-	said := h.Port != 0 && h.Port != DefaultPort || strings.HasSuffix(text, ":22") && (!strings.Contains(h.Addr, ":") || strings.HasSuffix(text, "]:22"))
-	return givenHost{Host: h, port: said}, nil
+	return givenHost{Host: h, port: saidPort(text, h)}, nil
+}
+
+// saidPort reports whether a host's text named the port.
+func saidPort(text string, h Host) bool {
+	return h.Port != 0 && h.Port != DefaultPort || strings.HasSuffix(text, ":22") && (!strings.Contains(h.Addr, ":") || strings.HasSuffix(text, "]:22"))
 }

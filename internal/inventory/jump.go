@@ -13,10 +13,26 @@ const NoJump = "none"
 // divided by commas, in the order in which they are passed. "none" and "" are no jump hosts. A password is an error:
 // these texts are kept and shown. The hosts are named as ParseHost names those without a name.
 func ParseJump(s string) ([]Host, error) {
+	named, err := ParseHops(s)
+	var hops []Host
+	for _, hop := range named {
+		hops = append(hops, hop.Host)
+	}
+	return hops, err
+}
+
+// Hop is a jump host as somebody named it.
+type Hop struct {
+	Host
+	SaidPort bool // its port was said
+}
+
+// ParseHops is ParseJump for those who want to know what was said.
+func ParseHops(s string) ([]Hop, error) {
 	if s == "" || s == NoJump {
 		return nil, nil
 	}
-	var hops []Host
+	var hops []Hop
 	seen := map[string]bool{}
 	for part := range strings.SplitSeq(s, ",") {
 		h, err := parseJump(part)
@@ -27,7 +43,7 @@ func ParseJump(s string) ([]Host, error) {
 			return nil, fmt.Errorf("jump host %q: %w", redact(part), err)
 		}
 		seen[h.Address()] = true
-		hops = append(hops, h)
+		hops = append(hops, Hop{h, saidPort(part, h)})
 	}
 	return hops, nil
 }
@@ -47,6 +63,9 @@ func (h Host) Route() string {
 		return ""
 	}
 	last := h.Jump.User + "@" + h.Jump.Address()
+	if h.Jump.SSH != nil { // two names may stand for one address and two ways to log in
+		last = h.Jump.Name + "=" + last
+	}
 	if before := h.Jump.Route(); before != "" {
 		return before + "," + last
 	}

@@ -117,6 +117,18 @@ func (s *settings) path(text string) (string, error) {
 	return filepath.Abs(text) // a run may be continued from elsewhere
 }
 
+// Path is a name of a file of this machine as people write it, with "~" replaced, and absolute: a run may be continued from elsewhere.
+func (c *Config) Path(text string) (string, error) {
+	if strings.EqualFold(text, None) {
+		return None, nil
+	}
+	text, err := expandTilde(text, c.local.Home)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(text)
+}
+
 func (s *settings) agent(text string) (string, error) {
 	name := ""
 	switch {

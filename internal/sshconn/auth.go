@@ -28,6 +28,7 @@ type Auth struct {
 	opts       AuthOptions
 	identities []*identity
 	agent      *sharedAgent  // nil: none
+	files      keyFiles      // of single hosts
 	turn       chan struct{} // holds one token: whoever has it may ask and open identities
 
 	// Guarded by turn.
@@ -66,27 +67,43 @@ func NewAuth(opts AuthOptions) (*Auth, error) {
 
 // Close ends the connection to the agent. Dials that still use it fail.
 func (a *Auth) Close() error {
-	if a.agent == nil {
+	errs := a.files.close()
+	if a.agent != nil {
+		errs = append(errs, a.agent.drop(nil))
+	}
+	return errors.Join(errs...)
+}
+
+// CheckIdentity reads a key file that somebody named for a host. The error is a fault.
+func (a *Auth) CheckIdentity(path string) error {
+	if path == noFile {
 		return nil
 	}
-	return a.agent.drop(nil)
+	_, err := a.files.identity(path)
+	return err
 }
 
 // CheckMethods returns a fault of kind Denied when there is nothing to authenticate to host with: no key, no agent that has one, no
 // password and nobody to ask. It asks the agent, for some seconds at most, and makes no other connection.
 func (a *Auth) CheckMethods(host inventory.Host) error {
-	if host.Password != "" || a.opts.AskPassword || a.opts.Interactive || len(a.identities) > 0 {
+	ids, named, problems := a.identitiesFor(host)
+	if host.Password != "" || a.opts.AskPassword || a.opts.Interactive || len(ids) > 0 {
 		return nil
 	}
-	keys, err := a.agent.list(context.Background())
-	if len(keys) > 0 {
+	agent := a.agentFor(host)
+	keys, err := agent.list(context.Background())
+	if len(keys) > 0 && (host.SSH == nil || !host.SSH.IdentitiesOnly) {
 		return nil
+	}
+	if named {
+		return fault.New(fault.Denied, "authenticate", "no authentication method: none of the keys that are named for the host can be used: %w", errors.Join(problems...)).
+			WithHost(host.Name).WithRemedy("correct identity or IdentityFile, or use --identity FILE, ssh-add or --ask-pass")
 	}
 	f := fault.New(fault.Denied, "authenticate", "no authentication method: no usable key in ~/.ssh, no ssh-agent and no password")
 	switch {
 	case err != nil:
 		f = fault.New(fault.Denied, "authenticate", "no authentication method: no usable key in ~/.ssh, no password, and the ssh-agent does not answer: %w", err)
-	case a.agent != nil:
+	case agent != nil:
 		f = fault.New(fault.Denied, "authenticate", "no authentication method: no usable key in ~/.ssh, no password, and the ssh-agent has no keys")
 	}
 	return f.WithHost(host.Name).WithRemedy("use --identity FILE, ssh-add or --ask-pass")
@@ -134,7 +151,7 @@ func (a *Auth) Unlock(ctx context.Context) error {
 		return err
 	}
 	inAgent, _ := a.agent.list(ctx) // an agent that does not answer has nothing for us
-	for _, id := range a.identities {
+	for _, id := range slices.Concat(a.identities, a.files.all()) {
 		if id.pem == nil || id.public != nil && slices.ContainsFunc(inAgent, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), id.public.Marshal()) }) {
 			continue
 		}
@@ -165,56 +182,6 @@ func (a *Auth) passwordFor(ctx context.Context, host inventory.Host) (inventory.
 // maxOffers is how many keys are tried: OpenSSH's default MaxAuthTries is 6, and every refused key counts. One try is left for a password.
 const maxOffers = 6
 
-// signers collects the keys for one dial: explicit files first, else the agent's before the default files. A key that
-// stands twice is offered once, by the agent if that has it, which needs no passphrase.
-func (a *Auth) signers(l *login) (signers []ssh.Signer, left int) {
-	inAgent, err := a.agent.list(l.ctx)
-	if err != nil {
-		l.note(err) // others may do
-	}
-	seen := map[string]bool{}
-	add := func(s ssh.Signer) {
-		blob := string(s.PublicKey().Marshal())
-		if !seen[blob] {
-			seen[blob] = true
-			signers = append(signers, s)
-		}
-	}
-	agents := map[string]ssh.Signer{}
-	for _, key := range inAgent {
-		agents[string(key.Marshal())] = &agentSigner{ctx: l.ctx, agent: a.agent, timeout: l.hs.timeout, key: key}
-	}
-	addFiles := func() {
-		for _, id := range a.identities {
-			public, err := l.publicOf(id)
-			if err != nil {
-				l.note(err)
-				continue
-			}
-			if s := agents[string(public.Marshal())]; s != nil {
-				add(s)
-				continue
-			}
-			add(&lazySigner{login: l, id: id, public: public})
-		}
-	}
-	if len(a.opts.Identities) > 0 {
-		addFiles()
-	}
-	for _, key := range inAgent {
-		add(agents[string(key.Marshal())])
-	}
-	addFiles()
-	limit := maxOffers
-	if l.hs.host.Password != "" || a.opts.AskPassword || a.opts.Interactive {
-		limit--
-	}
-	if len(signers) > limit {
-		return signers[:limit], len(signers) - limit
-	}
-	return signers, 0
-}
-
 // question asks a person while the handshake's clock stands still: nobody types within a connect timeout.
 func (l *login) question(prompt string) (inventory.Secret, error) {
 	var secret inventory.Secret
@@ -226,17 +193,24 @@ func (l *login) question(prompt string) (inventory.Secret, error) {
 }
 
 // asking runs fn with the turn to ask and without a deadline on the connection.
-func (l *login) asking(fn func() error) (err error) {
-	if err := l.hs.link.SetDeadline(time.Time{}); err != nil {
+func (l *login) asking(fn func() error) error {
+	return l.hs.pause(func() error {
+		if err := l.auth.take(l.ctx); err != nil {
+			return err
+		}
+		defer l.auth.give()
+		return fn()
+	})
+}
+
+// pause runs fn while the handshake's clock stands still.
+func (hs *handshake) pause(fn func() error) (err error) {
+	if err := hs.link.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
 	defer func() {
-		l.hs.since = time.Now()
-		err = errors.Join(err, l.hs.link.SetDeadline(l.hs.since.Add(l.hs.timeout)))
+		hs.since = time.Now()
+		err = errors.Join(err, hs.link.SetDeadline(hs.since.Add(hs.timeout)))
 	}()
-	if err := l.auth.take(l.ctx); err != nil {
-		return err
-	}
-	defer l.auth.give()
 	return fn()
 }

@@ -39,7 +39,8 @@ func asFault(op, host string, err error) *fault.Fault {
 // of one stream.
 func lost(host string, err error) error {
 	var f *fault.Fault // a jump host's
-	if !errors.As(err, &f) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+	var proxy *proxyError
+	if !errors.As(err, &f) && !errors.As(err, &proxy) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		err = fmt.Errorf("the host closed the connection: %w", io.ErrUnexpectedEOF)
 	}
 	return fault.Wrap(fault.Lost, "keep the connection", err).WithHost(host)
@@ -161,6 +162,14 @@ func (hs *handshake) classify(err error) error {
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fail(fault.Unreachable, err)
+	}
+	var proxy *proxyError
+	if errors.As(err, &proxy) {
+		f := fail(fault.Unreachable, proxy).WithRemedy("run the command by hand to see what is wrong with it")
+		if proxy.unusable {
+			f.Kind = fault.Environment // WithRemedy has made f ours
+		}
+		return f
 	}
 	greeting := hs.link.greeting()
 	spoke := stage(hs.stage.Load()) > stageVersion || hasVersion(greeting)

@@ -60,9 +60,6 @@ func NewDialer(opts Options) (*Dialer, error) {
 	if opts.ConnectTimeout < 0 || opts.ChannelTimeout < 0 || opts.KeepaliveCount < 0 {
 		return nil, fault.New(fault.Bug, "connect", "negative timeout or keepalive count")
 	}
-	if opts.NetDial == nil {
-		opts.NetDial = new(net.Dialer).DialContext
-	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -114,18 +111,24 @@ func (d *Dialer) dial(ctx context.Context, host inventory.Host) (c *Conn, since 
 	if err := d.opts.Auth.prepare(ctx, host); err != nil {
 		return nil, since, err
 	}
-	raw, since, err := d.transport(ctx, host)
+	opts := d.optionsFor(host)
+	raw, since, err := d.transport(ctx, host, opts)
 	if err != nil {
 		return nil, since, err
 	}
 	link := newLink(raw)
-	if err := link.SetDeadline(since.Add(d.opts.ConnectTimeout)); err != nil {
+	if err := link.SetDeadline(since.Add(opts.ConnectTimeout)); err != nil {
 		return nil, since, classifyDial(host, errors.Join(err, raw.Close()))
 	}
 	// Canceling closes the transport; the handshake then ends with an error.
 	stop := context.AfterFunc(ctx, func() { _ = link.Close() })
-	hs := &handshake{host: host, link: link, auth: d.opts.Auth, timeout: d.opts.ConnectTimeout, since: since}
-	conn, chans, reqs, err := ssh.NewClientConn(link, host.Address(), d.clientConfig(ctx, hs))
+	hs := &handshake{host: host, link: link, auth: d.opts.Auth, timeout: opts.ConnectTimeout, since: since}
+	config, err := d.clientConfig(ctx, hs)
+	if err != nil {
+		stop()
+		return nil, since, errors.Join(err, link.Close())
+	}
+	conn, chans, reqs, err := ssh.NewClientConn(link, host.Address(), config)
 	if !stop() && err == nil {
 		_ = link.Close()
 		err = ctx.Err()
@@ -140,12 +143,12 @@ func (d *Dialer) dial(ctx context.Context, host inventory.Host) (c *Conn, since 
 		go drain(chans, reqs)
 		return nil, hs.since, hs.classify(err)
 	}
-	return newConn(connParts{host: host.Name, opts: &d.opts, link: link, ssh: conn, chans: chans, reqs: reqs}), hs.since, nil
+	return newConn(connParts{host: host.Name, opts: opts, link: link, ssh: conn, chans: chans, reqs: reqs}), hs.since, nil
 }
 
 // transport makes the connection that SSH is to be spoken over, directly or through the host's jump hosts. since is when the
 // clock began that bounds the whole attempt.
-func (d *Dialer) transport(ctx context.Context, host inventory.Host) (raw net.Conn, since time.Time, err error) {
+func (d *Dialer) transport(ctx context.Context, host inventory.Host, opts *Options) (raw net.Conn, since time.Time, err error) {
 	since = time.Now()
 	var jump *Conn
 	if host.Jump != nil {
@@ -158,12 +161,17 @@ func (d *Dialer) transport(ctx context.Context, host inventory.Host) (raw net.Co
 			since = asked
 		}
 	}
-	dialCtx, cancel := context.WithDeadline(ctx, since.Add(d.opts.ConnectTimeout))
+	dialCtx, cancel := context.WithDeadline(ctx, since.Add(opts.ConnectTimeout))
 	defer cancel()
-	if jump != nil {
+	switch {
+	case jump != nil:
 		raw, err = jump.hopTo(dialCtx, host)
-	} else if raw, err = d.opts.NetDial(dialCtx, "tcp", host.Address()); err != nil {
-		err = classifyDial(host, callersEnd(ctx, err))
+	case proxied(host) != "":
+		raw, err = startProxy(host)
+	default:
+		if raw, err = d.netDial(dialCtx, host); err != nil {
+			err = classifyDial(host, callersEnd(ctx, err))
+		}
 	}
 	return raw, since, err
 }
@@ -198,17 +206,29 @@ var ciphers = []string{
 	ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR,
 }
 
-func (d *Dialer) clientConfig(ctx context.Context, hs *handshake) *ssh.ClientConfig {
+func (d *Dialer) clientConfig(ctx context.Context, hs *handshake) (*ssh.ClientConfig, error) {
+	keys, err := d.opts.HostKeys.of(hs.host)
+	if err != nil {
+		return nil, err
+	}
+	offered, err := d.algorithms(hs.host, keys)
+	if err != nil {
+		return nil, err
+	}
 	login := d.opts.Auth.login(ctx, hs)
 	return &ssh.ClientConfig{
-		Config:            ssh.Config{Ciphers: ciphers},
+		Config:            ssh.Config{Ciphers: offered.ciphers, KeyExchanges: offered.kex, MACs: offered.macs},
 		User:              hs.host.User,
 		ClientVersion:     "SSH-2.0-mgmt-remote",
-		HostKeyAlgorithms: d.opts.HostKeys.algorithms(hs.host.Address()),
+		HostKeyAlgorithms: offered.hostKeys,
 		HostKeyCallback: func(_ string, remote net.Addr, key ssh.PublicKey) error {
 			hs.stage.Store(int32(stageKeys))
-			return d.opts.HostKeys.check(hs.host, remote, key)
+			err := keys.check(hs.host, remote, key)
+			if errors.Is(err, errAskPerson) {
+				return hs.pause(func() error { return keys.questions.ask(ctx, keys, hs.host, key) })
+			}
+			return err
 		},
 		AuthCallback: login.next,
-	}
+	}, nil
 }

@@ -25,14 +25,15 @@ import (
 // HostKeyPolicy says what happens with a host whose key is not known.
 type HostKeyPolicy uint8
 
-// The policies; changed and revoked keys are refused by the first two.
+// The policies; changed and revoked keys are refused by all but the last.
 const (
 	Strict    HostKeyPolicy = iota // refuse unknown hosts
 	AcceptNew                      // remember the key at the first contact
+	Ask                            // ask a person about the keys of unknown hosts; where nobody is there, refuse
 	Insecure                       // check nothing; whoever chooses it warns the user
 )
 
-var policyNames = [...]string{Strict: "strict", AcceptNew: "accept-new", Insecure: "insecure"}
+var policyNames = [...]string{Strict: "strict", AcceptNew: "accept-new", Ask: "ask", Insecure: "insecure"}
 
 // String returns the word that --host-key takes.
 func (p HostKeyPolicy) String() string {
@@ -57,14 +58,22 @@ type HostKeyOptions struct {
 	// Files in OpenSSH's known_hosts format; those that don't exist are skipped. AcceptNew writes to the first. nil means
 	// ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts.
 	Files []string
+	// Confirm asks a person; nil means that nobody is there.
+	Confirm Confirmer
 }
 
 // HostKeys checks host keys against known_hosts files: plain, wildcard and hashed names, [host]:port, @revoked and
 // @cert-authority. It is safe for concurrent use, and the only writer of the files in this process. A file that changed is read again
 // before a host is refused.
 type HostKeys struct {
-	policy HostKeyPolicy
-	files  []string
+	policy    HostKeyPolicy
+	files     []string
+	target    string        // the file that new keys are written to; "" = none
+	confirm   Confirmer     // nil = nobody
+	questions *keyQuestions // shared by all sets
+
+	setsMu sync.Mutex
+	sets   map[string]*HostKeys // of hosts with files of their own
 
 	mu     sync.RWMutex
 	db     *knownhosts.HostKeyDB
@@ -87,7 +96,7 @@ func (s fileState) same(info fs.FileInfo) bool {
 
 // NewHostKeys reads the files. A line that can't be parsed is an error that names file and line.
 func NewHostKeys(opts HostKeyOptions) (*HostKeys, error) {
-	h := &HostKeys{policy: opts.Policy, files: opts.Files}
+	h := &HostKeys{policy: opts.Policy, files: opts.Files, confirm: opts.Confirm, questions: &keyQuestions{}}
 	if h.policy == Insecure {
 		return h, nil
 	}
@@ -98,7 +107,9 @@ func NewHostKeys(opts HostKeyOptions) (*HostKeys, error) {
 		}
 		h.files = []string{filepath.Join(home, ".ssh", "known_hosts"), "/etc/ssh/ssh_known_hosts"}
 	}
-	if h.policy == AcceptNew && len(h.files) == 0 {
+	if len(h.files) > 0 {
+		h.target = h.files[0]
+	} else if h.policy == AcceptNew {
 		return nil, fault.New(fault.Untrusted, "read known_hosts", "accept-new needs a file to write to")
 	}
 	if err := h.load(); err != nil {
@@ -183,12 +194,13 @@ var preferred = func() []string {
 	return first
 }()
 
-// algorithms returns what to negotiate with address (host:port): the types of the keys we know first, or a host with several keys would show
+// algorithms returns what to negotiate with a host: the types of the keys we know first, or a host with several keys would show
 // one that we don't know. The others follow, so that a host that gave up a key type is reported as changed.
-func (h *HostKeys) algorithms(address string) []string {
-	if h.policy == Insecure {
+func (h *HostKeys) algorithms(host inventory.Host) []string {
+	if h.policyFor(host) == Insecure {
 		return preferred
 	}
+	address := keyAddress(host)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	var known []string
@@ -213,12 +225,13 @@ func (h *HostKeys) algorithms(address string) []string {
 	return list
 }
 
-// check is an ssh.HostKeyCallback for a host.
+// check is an ssh.HostKeyCallback for a host. errAskPerson says that a person is to be asked.
 func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey) error {
-	if h.policy == Insecure {
+	policy := h.policyFor(host)
+	if policy == Insecure {
 		return nil
 	}
-	address := host.Address()
+	address := keyAddress(host)
 	h.mu.RLock()
 	err := h.look(address, remote, key)
 	h.mu.RUnlock()
@@ -236,10 +249,27 @@ func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey
 	if err = h.look(address, remote, key); err == nil {
 		return nil
 	}
-	if _, isCert := key.(*ssh.Certificate); h.policy == AcceptNew && knownhosts.IsHostUnknown(err) && !isCert {
-		return h.remember(address, key)
+	if _, isCert := key.(*ssh.Certificate); knownhosts.IsHostUnknown(err) && !isCert {
+		switch {
+		case policy == AcceptNew:
+			return h.remember(host, key)
+		case policy == Ask && h.confirm != nil:
+			return errAskPerson
+		}
 	}
 	return untrusted(host, key, err)
+}
+
+var errAskPerson = errors.New("a person is to be asked")
+
+// trust remembers a key that a person trusts, unless it has become known meanwhile.
+func (h *HostKeys) trust(host inventory.Host, key ssh.PublicKey) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.look(keyAddress(host), hopAddr(""), key) == nil {
+		return nil
+	}
+	return h.remember(host, key)
 }
 
 // look is called with mu held.
@@ -259,16 +289,18 @@ func (h *HostKeys) look(address string, remote net.Addr, key ssh.PublicKey) erro
 }
 
 // remember appends one line. It is called with mu held and after the files were found not to know the host.
-func (h *HostKeys) remember(address string, key ssh.PublicKey) error {
-	name := knownhosts.Normalize(address)
-	if err := appendLine(h.files[0], knownhosts.Line([]string{name}, key)); err != nil {
-		return fault.Wrap(fault.Environment, "remember the host key", err).
-			WithRemedy("make %s writable, or add the key there and use --host-key=strict", h.files[0])
+func (h *HostKeys) remember(host inventory.Host, key ssh.PublicKey) error {
+	name, written := keyNames(host)
+	if h.target != "" {
+		if err := appendLine(h.target, knownhosts.Line([]string{written}, key)); err != nil {
+			return fault.Wrap(fault.Environment, "remember the host key", err).
+				WithRemedy("make %s writable, or add the key there and use --host-key=strict", h.target)
+		}
 	}
 	h.plain[name] = append(h.plain[name], key)
 	h.wrote[name] = struct{}{}
 	// What we wrote ourselves is no reason to read it all again.
-	if info, err := os.Stat(h.files[0]); err == nil {
+	if info, err := os.Stat(h.target); err == nil {
 		h.states[0] = fileState{info}
 	}
 	return nil
@@ -320,14 +352,14 @@ func untrusted(host inventory.Host, key ssh.PublicKey, err error) error {
 		}
 		return fault.New(fault.Untrusted, "check the host key", "the host key has changed: it is now %s, but %s:%d says %s %s",
 			fingerprint, old.Filename, old.Line, old.Key.Type(), ssh.FingerprintSHA256(old.Key)).
-			WithRemedy("somebody may be intercepting; if the host was reinstalled, remove the old key: ssh-keygen -R '%s'", knownhosts.Normalize(host.Address()))
+			WithRemedy("somebody may be intercepting; if the host was reinstalled, remove the old key: ssh-keygen -R '%s'", knownhosts.Normalize(keyAddress(host)))
 	case errors.As(err, &unknown):
 		from := ""
 		if host.Jump != nil { // it may not be reached from here
 			from = "on jump host " + host.Jump.Name + " "
 		}
 		return fault.New(fault.Untrusted, "check the host key", "the host is unknown, its key is %s", fingerprint).
-			WithRemedy("compare the fingerprint with the host's, then %sssh-keyscan -p %d %s >> ~/.ssh/known_hosts, or use --host-key=accept-new", from, host.Port, host.Addr)
+			WithRemedy("compare the fingerprint with the host's, then %sssh-keyscan -p %d %s >> ~/.ssh/known_hosts, or use --host-key=accept-new or ask", from, host.Port, host.Addr)
 	}
 	return fault.Wrap(fault.Untrusted, "check the host key", err)
 }

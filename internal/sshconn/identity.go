@@ -26,6 +26,9 @@ type identity struct {
 	public ssh.PublicKey // nil: encrypted in a format that doesn't tell, and no .pub file beside it; never changes
 	pem    []byte        // of an encrypted key, nil otherwise; never changes
 
+	certificate *ssh.Certificate // that stands beside it, nil = none; never changes
+	agentOnly   bool             // only the public half is here; never changes
+
 	// Guarded by the Auth's turn.
 	signer  ssh.Signer // nil until decrypted
 	refused error      // why it stays closed: all tries were wrong
@@ -58,13 +61,13 @@ func loadIdentity(path string) (*identity, error) {
 	var missing *ssh.PassphraseMissingError
 	switch {
 	case err == nil:
-		return &identity{path: path, public: signer.PublicKey(), signer: signer}, nil
+		return &identity{path: path, public: signer.PublicKey(), signer: signer, certificate: certificateBeside(path)}, nil
 	case errors.As(err, &missing):
 		public := missing.PublicKey
 		if public == nil {
 			public = publicBeside(path)
 		}
-		return &identity{path: path, public: public, pem: data}, nil
+		return &identity{path: path, public: public, pem: data, certificate: certificateBeside(path)}, nil
 	}
 	return fail("give an unencrypted or encrypted private key in OpenSSH or PEM format", "%w", err)
 }

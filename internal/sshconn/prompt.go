@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -35,7 +36,35 @@ func newTerminal(path string) *terminal {
 }
 
 // Secret prints prompt and reads one line. ^C and ^D give a fault of kind Canceled.
-func (t *terminal) Secret(ctx context.Context, prompt string) (secret inventory.Secret, err error) {
+func (t *terminal) Secret(ctx context.Context, prompt string) (inventory.Secret, error) {
+	line, err := t.ask(ctx, func(screen *term.Terminal) (string, error) { return screen.ReadPassword(prompt) })
+	return inventory.Secret(line), err
+}
+
+// Confirm prints question and reads lines until one is yes or no.
+func (t *terminal) Confirm(ctx context.Context, question string) (bool, error) {
+	text, prompt := "", question
+	if i := strings.LastIndexByte(question, '\n'); i >= 0 {
+		text, prompt = question[:i+1], question[i+1:]
+	}
+	answer, err := t.ask(ctx, func(screen *term.Terminal) (string, error) {
+		if _, err := io.WriteString(screen, text); err != nil {
+			return "", err
+		}
+		screen.SetPrompt(prompt)
+		for {
+			line, err := screen.ReadLine()
+			if line = strings.ToLower(strings.TrimSpace(line)); err != nil || line == "yes" || line == "no" {
+				return line, err
+			}
+			screen.SetPrompt("Please type yes or no: ")
+		}
+	})
+	return answer == "yes", err
+}
+
+// ask has the terminal to itself until fn has the answer.
+func (t *terminal) ask(ctx context.Context, fn func(*term.Terminal) (string, error)) (answer string, err error) {
 	select {
 	case <-t.turn:
 	case <-ctx.Done():
@@ -64,7 +93,7 @@ func (t *terminal) Secret(ctx context.Context, prompt string) (secret inventory.
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	line, err := term.NewTerminal(tty, "").ReadPassword(prompt)
+	line, err := fn(term.NewTerminal(tty, ""))
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
@@ -73,5 +102,5 @@ func (t *terminal) Secret(ctx context.Context, prompt string) (secret inventory.
 	case err != nil:
 		return "", fmt.Errorf("read from the terminal: %w", err)
 	}
-	return inventory.Secret(line), nil
+	return line, nil
 }

@@ -33,12 +33,19 @@ type sshd struct {
 
 func startSSHD(t *testing.T, config string, clients ...ssh.PublicKey) *sshd {
 	t.Helper()
+	return startSSHDWith(t, func(*sshd) {}, config, clients...)
+}
+
+// startSSHDWith lets prepare do something with the server's files before it starts.
+func startSSHDWith(t *testing.T, prepare func(*sshd), config string, clients ...ssh.PublicKey) *sshd {
+	t.Helper()
 	// sshd insists on this directory when run by root.
 	must(t, os.MkdirAll("/run/sshd", 0o755))
 	s := &sshd{dir: t.TempDir()}
 	must(t, os.Chmod(s.dir, 0o700))
 	run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", s.dir+"/host")
 	s.key = readPublic(t, s.dir+"/host.pub")
+	prepare(s)
 	var authorized bytes.Buffer
 	for _, c := range clients {
 		authorized.Write(ssh.MarshalAuthorizedKey(c))

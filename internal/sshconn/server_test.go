@@ -22,7 +22,12 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if address := os.Getenv(proxyTo); address != "" {
+		proxyMain(address)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // server is the least SSH server that the client can be tested with. Commands are "echo", "cat", "fail", "kill", "block"; see exec.
 type server struct {

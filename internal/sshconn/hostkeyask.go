@@ -1,0 +1,181 @@
+package sshconn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+)
+
+// Confirmer is a Prompter that also asks questions with yes or no for an answer.
+type Confirmer interface {
+	Confirm(ctx context.Context, question string) (bool, error)
+}
+
+// How long one waits for more hosts whose keys are to be asked about in the same question: until none came for quiet, most at all.
+const (
+	askQuiet = time.Second
+	askMost  = 5 * time.Second
+)
+
+// keyQuestions collects the keys of hosts that are not known, and asks about all of them at once. Those that come while a
+// person thinks are the next question.
+type keyQuestions struct {
+	quiet, most time.Duration // zero: askQuiet, askMost
+
+	mu      sync.Mutex
+	waiting []*keyQuestion
+	busy    bool            // a goroutine asks
+	arrived chan struct{}   // full when one came
+	refused map[string]bool // keys that a person did not want, by name and fingerprint
+}
+
+// keyQuestion is one host that waits for an answer.
+type keyQuestion struct {
+	keys   *HostKeys
+	host   inventory.Host
+	key    ssh.PublicKey
+	ctx    context.Context //nolint:containedctx // of the dial that waits
+	answer chan error      // buffered
+}
+
+func (q *keyQuestion) id() string { return keyAddress(q.host) + " " + ssh.FingerprintSHA256(q.key) }
+
+// ask returns nil when a person trusts the key, which then is remembered.
+func (q *keyQuestions) ask(ctx context.Context, keys *HostKeys, host inventory.Host, key ssh.PublicKey) error {
+	one := &keyQuestion{keys: keys, host: host, key: key, ctx: ctx, answer: make(chan error, 1)}
+	q.mu.Lock()
+	if q.refused[one.id()] {
+		q.mu.Unlock()
+		return refusedKey(key)
+	}
+	if q.arrived == nil {
+		q.arrived = make(chan struct{}, 1)
+	}
+	q.waiting = append(q.waiting, one)
+	select {
+	case q.arrived <- struct{}{}:
+	default:
+	}
+	if !q.busy {
+		q.busy = true
+		go q.work()
+	}
+	q.mu.Unlock()
+	select {
+	case err := <-one.answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func refusedKey(key ssh.PublicKey) error {
+	return fault.New(fault.Untrusted, "check the host key", "the host is unknown, and its key %s %s was refused", key.Type(), ssh.FingerprintSHA256(key)).
+		WithRemedy("add the key to known_hosts, or answer yes next time")
+}
+
+// work asks until nobody waits.
+func (q *keyQuestions) work() {
+	for {
+		q.gather()
+		q.mu.Lock()
+		batch := slices.DeleteFunc(q.waiting, func(o *keyQuestion) bool { return o.ctx.Err() != nil })
+		q.waiting = nil
+		if len(batch) == 0 {
+			q.busy = false
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+		q.question(batch)
+	}
+}
+
+// gather waits for more hosts.
+func (q *keyQuestions) gather() {
+	quiet, most := q.quiet, q.most
+	if quiet == 0 {
+		quiet, most = askQuiet, askMost
+	}
+	end := time.NewTimer(most)
+	defer end.Stop()
+	for {
+		still := time.NewTimer(quiet)
+		select {
+		case <-q.arrived:
+			still.Stop()
+		case <-still.C:
+			return
+		case <-end.C:
+			still.Stop()
+			return
+		}
+	}
+}
+
+// question asks about a batch. It is given up when all whom it is about have gone.
+func (q *keyQuestions) question(batch []*keyQuestion) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(len(batch)))
+	for _, o := range batch {
+		defer context.AfterFunc(o.ctx, func() {
+			if left.Add(-1) == 0 {
+				cancel()
+			}
+		})()
+	}
+	yes, err := batch[0].keys.confirm.Confirm(ctx, questionText(batch))
+	for _, o := range batch {
+		switch {
+		case err != nil:
+			o.answer <- fault.Wrap(fault.Untrusted, "ask about host keys", err)
+		case !yes:
+			q.mu.Lock()
+			if q.refused == nil {
+				q.refused = map[string]bool{}
+			}
+			q.refused[o.id()] = true
+			q.mu.Unlock()
+			o.answer <- refusedKey(o.key)
+		default:
+			o.answer <- o.keys.trust(o.host, o.key)
+		}
+	}
+}
+
+// questionText lists the hosts, each key once.
+func questionText(batch []*keyQuestion) string {
+	slices.SortFunc(batch, func(a, b *keyQuestion) int { return strings.Compare(a.host.Name, b.host.Name) })
+	var b strings.Builder
+	seen, files := map[string]bool{}, []string{}
+	for _, o := range batch {
+		if seen[o.host.Name+o.id()] {
+			continue
+		}
+		seen[o.host.Name+o.id()] = true
+		fmt.Fprintf(&b, "  %s (%s)  %s %s\n", o.host.Name, keyAddress(o.host), o.key.Type(), ssh.FingerprintSHA256(o.key))
+		if name := o.keys.targetName(); name != "" && !slices.Contains(files, name) {
+			files = append(files, name)
+		}
+	}
+	head := fmt.Sprintf("The keys of %d hosts are not known:\n", len(seen))
+	end := "Trust them"
+	if len(seen) == 1 {
+		head, end = "The key of this host is not known:\n", "Trust it"
+	}
+	if len(files) > 0 {
+		end += ", and write to " + strings.Join(files, " and ")
+	}
+	return head + b.String() + end + "? (yes/no) "
+}
