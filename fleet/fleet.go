@@ -45,7 +45,7 @@ type Fleet struct {
 	auth    *sshconn.Auth
 	become  *become.Passwords // nil = there is none
 	dialer  *sshconn.Dialer
-	config  *sshconfig.Config
+	config  func() (*sshconfig.Config, error) // read when the first host needs it: those of a continued run don't
 	payload *payload.Payload
 	code    mgmt.Code // of an mgmt payload
 
@@ -137,15 +137,18 @@ func (f *Fleet) prepare() error {
 		return fmt.Errorf("unknown policy for reboots %q: use %s or %s", f.opts.OnReboot, RebootFail, RebootRerun)
 	}
 	var err error
-	if f.config, err = sshconfig.Load(sshconfig.Options{File: o.Config}); err != nil {
-		return err
-	}
+	f.config = sync.OnceValues(func() (*sshconfig.Config, error) { return sshconfig.Load(sshconfig.Options{File: o.Config}) })
 	confirm, _ := o.Prompter.(sshconn.Confirmer) // nil where it can't
 	hostKeys, err := sshconn.NewHostKeys(sshconn.HostKeyOptions{Policy: policy, Files: o.KnownHosts, Confirm: confirm})
 	if err != nil {
 		return err
 	}
 	auth := sshconn.AuthOptions{Identities: o.Identities, AgentSocket: o.AgentSocket, AskPassword: o.AskPassword, Interactive: o.Interactive, Prompter: o.Prompter}
+	if o.Password != nil {
+		auth.Password = func(ctx context.Context, h inventory.Host) (Secret, error) {
+			return o.Password(ctx, Login{Host: h.Name, Addr: h.Addr, User: h.User})
+		}
+	}
 	if f.auth, err = sshconn.NewAuth(auth); err != nil {
 		return err
 	}
@@ -309,14 +312,20 @@ func (f *Fleet) register(h Host) (string, error) {
 // inventoryHost is for hosts that are registered.
 func inventoryHost(h Host) inventory.Host {
 	to := *h.reached
-	to.Name, to.Password, to.Prefix = h.Name, h.Password, h.Prefix
+	to.Name, to.Password, to.Shared, to.Prefix = h.Name, h.Password, h.Shared, h.Prefix
 	return to
 }
 
 // Unlock asks for everything that would be asked for when the first host wants it: the passwords for all hosts, and the passphrases of
 // keys that no agent has. It is for processes that lose their terminal later. Where a key that was named stays locked, the error is a fault.
 func (f *Fleet) Unlock(ctx context.Context) error {
-	if err := f.auth.Unlock(ctx); err != nil {
+	f.mu.Lock()
+	hosts := make([]inventory.Host, 0, len(f.order))
+	for _, name := range f.order {
+		hosts = append(hosts, inventoryHost(f.hosts[name]))
+	}
+	f.mu.Unlock()
+	if err := f.auth.Unlock(ctx, hosts); err != nil {
 		return err
 	}
 	return f.become.Ask(ctx)

@@ -27,6 +27,7 @@ type Host struct {
 	Password Secret // only where there is no other way; it is never shown or stored
 	// Identities are private key files that are used before those of SSH's Config, and after those of SSH.
 	Identities []string
+	Shared     string // hosts with the same word here share a password, which is asked for once and with this word; "" = that of SSH
 	Jump       string // jump hosts in front of this one, as SSH.Jump has them; "" = those of SSH, "none" = none
 	Prefix     string // directory on the host to work in; "" = the first usable of /var/tmp, ~/.cache, /tmp
 
@@ -118,11 +119,17 @@ type SSH struct {
 	Identities  []string // private key files; nil = the usual ones in ~/.ssh
 	AgentSocket string   // "" = no agent
 	AskPassword bool     // ask once for a password for all hosts
+	// Password has the password of a host that has none, when the host wants one. It is called by several goroutines, each time that one
+	// is wanted. It can't be kept with the run: whoever continues that brings it again, or is asked. nil = there is none.
+	Password    func(ctx context.Context, to Login) (Secret, error)
 	Interactive bool     // ask for a host's password when nothing else worked
 	Prompter    Prompter // whom to ask; nil = nobody
 
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = the network
 }
+
+// Login is who logs in where.
+type Login struct{ Host, Addr, User string }
 
 // Secret is a string that every way of printing shows as "[secret]".
 type Secret = inventory.Secret

@@ -17,13 +17,17 @@ const maxHops = 8
 // reach finds out how a host is connected. What Host and SSH say goes first, then what OpenSSH's configuration says, then defaults.
 func (f *Fleet) reach(h Host) (inventory.Host, error) {
 	to := inventory.Host{Name: h.Name, Password: h.Password, Prefix: h.Prefix}
+	config, err := f.config()
+	if err != nil {
+		return to, err // it is about no host
+	}
 	s, err := f.look(sshconfig.Query{Host: h.Addr, User: h.User, Port: h.Port, Jump: h.Jump})
 	if err != nil {
 		return to, fault.Wrap(fault.Environment, "connect", err).WithHost(h.Name)
 	}
 	identities := slices.Clone(h.Identities)
 	for i := range identities {
-		if identities[i], err = f.config.Path(identities[i]); err == nil {
+		if identities[i], err = config.Path(identities[i]); err == nil {
 			err = f.auth.CheckIdentity(identities[i])
 		}
 		if err != nil {
@@ -39,7 +43,11 @@ func (f *Fleet) reach(h Host) (inventory.Host, error) {
 }
 
 func (f *Fleet) look(q sshconfig.Query) (sshconfig.Settings, error) {
-	r, err := f.config.Lookup(f.stopping, q)
+	config, err := f.config()
+	if err != nil {
+		return sshconfig.Settings{}, err
+	}
+	r, err := config.Lookup(f.stopping, q)
 	if err != nil {
 		return sshconfig.Settings{}, err
 	}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -116,7 +117,7 @@ Host loop
 	if !errors.As(err, &f) || f.Kind != fault.Denied || f.Host != "h" || !strings.Contains(err.Error(), "/nowhere: no such file") {
 		t.Error(err)
 	}
-	if _, err := configured(t, "Nonsense yes", nil); !errors.As(err, &f) || f.Kind != fault.Environment || !strings.Contains(err.Error(), "ssh_config:1: unknown keyword") {
+	if _, err := configured(t, "Nonsense yes", func(o *Options) { o.Hosts = []Host{{Name: "h", Addr: "x"}} }); !errors.As(err, &f) || f.Kind != fault.Environment || !strings.Contains(err.Error(), "ssh_config:1: unknown keyword") {
 		t.Error(err)
 	}
 }
@@ -153,5 +154,34 @@ func TestTheWayIsKept(t *testing.T) {
 	s.Jumps[0].Jump = 1 // in front of itself
 	if _, err := s.way(specWay{Jump: 1}, len(s.Jumps)); err == nil {
 		t.Error("a circle is taken")
+	}
+}
+
+// The ways to 10,000 hosts are found out, and kept, in a part of a second.
+func BenchmarkTenThousandWays(b *testing.B) {
+	file := filepath.Join(b.TempDir(), "ssh_config")
+	text := "Host gate*\n  User gate\n"
+	for i := range 100 {
+		text += fmt.Sprintf("Host host%d*\n  User u%d\n  ProxyJump gate%d\n  IdentityFile ~/.ssh/k%d\n", i, i, i%7, i)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		f, err := New(Options{Payload: Payload{Command: []string{"x"}}, StateDir: b.TempDir(), SSH: SSH{Config: file, Password: func(context.Context, Login) (Secret, error) { return "", nil }}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range 10_000 {
+			if err := f.Add(Host{Name: fmt.Sprint("host", i), Addr: fmt.Sprint("host", i)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if s, err := f.spec(); err != nil || len(s.Hosts) != 10_000 {
+			b.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,6 +83,11 @@ func TestSavedIsWhatWasGiven(t *testing.T) {
 	r.opts.Hosts[0].Password = "swordfish"
 	r.opts.RetryFor, r.opts.OrphanTimeout, r.opts.MaxRuntime, r.opts.OnReboot = -1, time.Hour, time.Minute, RebootRerun
 	r.opts.SSH.Identities = []string{r.opts.SSH.Identities[0]}
+	r.opts.SSH.Config = filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(r.opts.SSH.Config, []byte("Host alias\n  HostName h1\n  User sim\n  ConnectTimeout 77\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.opts.Hosts[0].Addr, r.opts.Hosts[0].User = "alias", ""
 	report, err := r.fleet().Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +103,18 @@ func TestSavedIsWhatWasGiven(t *testing.T) {
 	if got.Run != report.Run || got.RetryFor != -1 || got.OrphanTimeout != time.Hour || got.MaxRuntime != time.Minute || got.OnReboot != RebootRerun || !got.SSH.Interactive ||
 		len(got.Hosts) != 1 || got.Hosts[0].Name != "h1" || got.Hosts[0].Password != "" || !filepath.IsAbs(got.SSH.Identities[0]) {
 		t.Errorf("%+v", got)
+	}
+	// Whoever continues it reaches the host as before, also where the configuration is another one now.
+	if err := os.WriteFile(r.opts.SSH.Config, []byte("Nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if reached := got.Hosts[0].reached; reached == nil || reached.Addr != "h1" || reached.User != "sim" || reached.SSH.ConnectTimeout != 77*time.Second {
+		t.Errorf("%+v", reached)
+	}
+	again := got
+	again.SSH.NetDial, again.SSH.Interactive = r.opts.SSH.NetDial, false
+	if f, err := New(again); err != nil || f.Close() != nil {
+		t.Error(err)
 	}
 	runs, err := Runs(r.opts.StateDir)
 	if err != nil || len(runs) != 1 || runs[0].State != RunFinished || runs[0].Results[0].Outcome != messages.OutcomeSucceeded {

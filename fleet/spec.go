@@ -61,6 +61,7 @@ type specHost struct {
 	User       string            `json:"user,omitempty"`
 	Password   bool              `json:"password,omitempty"` // there was one
 	Identities []string          `json:"identities,omitempty"`
+	Shared     string            `json:"shared,omitempty"`
 	Jump       string            `json:"jump,omitempty"`
 	Way        *specWay          `json:"way,omitempty"` // how it is connected, so that no later change of OpenSSH's configuration changes it
 	Prefix     string            `json:"prefix,omitempty"`
@@ -111,7 +112,7 @@ func (f *Fleet) spec() (spec, error) {
 		SSH: specSSH{
 			Config: o.SSH.Config, ConnectTimeout: o.SSH.ConnectTimeout, ChannelTimeout: o.SSH.ChannelTimeout, KeepaliveInterval: o.SSH.KeepaliveInterval,
 			KeepaliveCount: o.SSH.KeepaliveCount, Jump: o.SSH.Jump, HostKeys: o.SSH.HostKeys, KnownHosts: slices.Clone(o.SSH.KnownHosts),
-			Identities: slices.Clone(o.SSH.Identities), AgentSocket: o.SSH.AgentSocket, AskPassword: o.SSH.AskPassword,
+			Identities: slices.Clone(o.SSH.Identities), AgentSocket: o.SSH.AgentSocket, AskPassword: o.SSH.AskPassword || o.SSH.Password != nil,
 			Interactive: o.SSH.Interactive,
 		},
 	}
@@ -147,7 +148,7 @@ func (f *Fleet) spec() (spec, error) {
 		h := f.hosts[name]
 		sh := specHost{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Jump: h.Jump, Prefix: h.Prefix,
-			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Identities: h.Identities, Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
+			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Identities: h.Identities, Shared: h.Shared, Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
 		}
 		if d := f.given[h.Name]; d.Version > 0 {
 			i, there := known[string(d.Source)]
@@ -200,7 +201,7 @@ func Saved(stateDir, run string) (Options, error) {
 	for _, h := range s.Hosts {
 		to := Host{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, BecomeUser: h.BecomeUser, BecomeMethod: h.Method, Jump: h.Jump,
-			Identities: h.Identities, Prefix: h.Prefix, File: h.File, Vars: h.Vars, Follow: h.Follow,
+			Identities: h.Identities, Shared: h.Shared, Prefix: h.Prefix, File: h.File, Vars: h.Vars, Follow: h.Follow,
 		}
 		if h.Way != nil {
 			reached, err := s.way(*h.Way, len(s.Jumps))

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -136,15 +135,7 @@ func (f *becomeSecretFlags) read(context.Context) (fleet.Secret, error) {
 }
 
 func (f *becomeSecretFlags) run(ctx context.Context) (fleet.Secret, error) {
-	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
-	defer cancel()
-	c := exec.CommandContext(ctx, "/bin/sh", "-c", f.program) // in our process group, so that it can ask at the terminal
-	stdout := bounded{most: maxSecret + 1}
-	c.Stdout, c.Stderr, c.WaitDelay = &stdout, os.Stderr, time.Second
-	if err := c.Run(); err != nil {
-		return "", fmt.Errorf("--become-password-command: %w", err)
-	}
-	return firstLine("--become-password-command wrote", stdout.kept.Bytes())
+	return runForSecret(ctx, "--become-password-command", f.program)
 }
 
 func firstLine(who string, data []byte) (fleet.Secret, error) {

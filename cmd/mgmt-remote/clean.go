@@ -62,6 +62,7 @@ unreachable hosts, 130 interrupted.`,
 	})
 	f.hosts.complete(cmd)
 	f.become.complete(cmd)
+	f.secret.complete(cmd)
 	return cmd
 }
 

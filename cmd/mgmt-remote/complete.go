@@ -11,6 +11,7 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 	f.hosts.complete(cmd)
 	f.output.complete(cmd)
 	f.become.complete(cmd)
+	f.secret.complete(cmd)
 	nothing := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
 	for flag, values := range map[string]cobra.CompletionFunc{
 		"host-key": cobra.FixedCompletions([]cobra.Completion{

@@ -23,6 +23,9 @@ func driveDetached(cmd *cobra.Command, opts fleet.Options, s *starter, files sho
 	if opts.SSH.Interactive {
 		return errors.New("--detach: nobody could be asked for the passwords of single hosts: use keys, or --ask-pass")
 	}
+	if opts.SSH.HostKeys == fleet.HostKeysAsk {
+		return errors.New("--detach: nobody could be asked about host keys: use --host-key strict or accept-new")
+	}
 	opts.KeepState = true // or nobody would ever know how it went
 	return drive(cmd, opts, append(files, &sink{Printer: s, to: "the process that began the run"}), beside)
 }

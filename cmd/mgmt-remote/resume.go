@@ -23,6 +23,7 @@ type resumeFlags struct {
 	all, takeOver, detach bool
 	tls                   etcdTLSFlags
 	become                becomeSecretFlags
+	secret                secretFlags
 	output                outputFlags
 	verbose               int
 	logFormat             string
@@ -89,7 +90,9 @@ Interrupts and exit codes are those of "run".`,
 	}
 	f.output.complete(cmd)
 	f.become.complete(cmd)
+	f.secret.complete(cmd)
 	cmd.MarkFlagsMutuallyExclusive("all", "become-password-fd") // it can be read once
+	cmd.MarkFlagsMutuallyExclusive("all", "password-fd")
 	return cmd
 }
 
@@ -100,6 +103,7 @@ func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
 	p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	f.tls.register(p)
 	f.become.register(p)
+	f.secret.register(p)
 }
 
 // resume continues a run, or continues it only to stop it.
@@ -122,6 +126,13 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 	}
 	if secret.Password != nil || secret.AskPassword {
 		opts.Become = secret // else it is asked for where there was one
+	}
+	password, err := f.secret.options(f.detach)
+	if err != nil {
+		return err
+	}
+	if password != nil {
+		opts.SSH.Password, opts.SSH.AskPassword = password, false
 	}
 	if opts.EtcdTLS, err = f.tls.config(len(opts.EtcdEndpoints) > 0); err != nil {
 		return err

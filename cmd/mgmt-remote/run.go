@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
@@ -54,7 +55,8 @@ type runFlags struct {
 	identities  []string
 	hostKeys    string
 	knownHosts  []string
-	askPass     bool
+	askPass     askFlag
+	secret      secretFlags
 	jump        string
 	interactive bool
 
@@ -219,7 +221,9 @@ func (f *runFlags) connect(p *pflag.FlagSet) {
 	f.ssh.register(p)
 	p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default: the usual ones in ~/.ssh, and the ssh-agent)")
 	p.StringVarP(&f.jump, "jump", "J", "", "reach all hosts through jump hosts, `[USER@]HOST[:PORT],...`, each connected once")
-	p.BoolVar(&f.askPass, "ask-pass", false, "ask once for a password for all hosts")
+	p.Var(&f.askPass, "ask-pass", "ask once for a password for all hosts, or with =`GROUP` for those of a group (repeatable)")
+	p.Lookup("ask-pass").NoOptDefVal = inventory.All
+	f.secret.register(p)
 	p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
 	p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new, ask or insecure")
 	p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
@@ -324,9 +328,12 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	ssh := fleet.SSH{
 		Config: f.ssh.config, Jump: f.jump, KnownHosts: f.knownHosts, Identities: f.identities,
-		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), AskPassword: f.askPass, Interactive: f.interactive,
+		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), AskPassword: f.askPass.all(), Interactive: f.interactive,
 	}
 	f.ssh.said(f, &ssh)
+	if ssh.Password, err = f.secret.options(f.detach); err != nil {
+		return fleet.Options{}, err
+	}
 	if canAsk() {
 		ssh.Prompter = sshconn.NewTerminalPrompter()
 	}

@@ -91,6 +91,9 @@ func (f *runFlags) fleetHosts(entries []*inventory.Entry, sources []*source) ([]
 			out[i].Definition, out[i].File = sources[i].bytes, sources[i].file
 		}
 	}
+	if err := f.askPass.give(out, entries); err != nil {
+		return nil, err
+	}
 	return out, f.become.checkUse(out)
 }
 

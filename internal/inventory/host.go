@@ -25,6 +25,7 @@ type Host struct {
 	Port     int    // 1 to 65535
 	User     string // login name; empty means the local user's
 	Password Secret // only from the ssh:// form; not empty means that a warning is due, since a URL is visible to others
+	Shared   string // hosts with the same word here share a password that is asked for; "" means that of all hosts, if there is one
 	Prefix   string // directory to work in on this host; empty means the run's
 	Jump     *Host  // the jump host next to it, which may have one of its own (see Through); nil means none. Nobody changes what it points to
 	SSH      *SSH   // how its connection is made, where that is not as for all; nil means that nothing was said

@@ -19,7 +19,10 @@ type AuthOptions struct {
 	AgentSocket string   // the ssh-agent's socket, usually $SSH_AUTH_SOCK; empty means no agent
 	Prompter    Prompter // whom to ask; nil means nobody
 	AskPassword bool     // ask once for a password and use it for every host that has none of its own
-	Interactive bool     // when nothing else worked, ask for the host's password, 3 times at most
+	// Password has the password of a host that has none of its own, where the host wants one; nil means that there is none. It is
+	// called by several goroutines, each time that one is wanted.
+	Password    func(ctx context.Context, host inventory.Host) (inventory.Secret, error)
+	Interactive bool // when nothing else worked, ask for the host's password, 3 times at most
 }
 
 // Auth holds keys, agent and passwords for all hosts of a process; it is safe for concurrent use. Questions are asked one at a time, and each
@@ -32,9 +35,12 @@ type Auth struct {
 	turn       chan struct{} // holds one token: whoever has it may ask and open identities
 
 	// Guarded by turn.
-	password    inventory.Secret
-	passwordErr error // the person refused to give it
-	asked       bool
+	passwords map[string]sharedPassword // those that were asked for, by inventory.Host.Shared
+}
+
+type sharedPassword struct {
+	secret inventory.Secret
+	err    error // the person refused to give it
 }
 
 // NewAuth reads the key files. An explicit one that can't be used is an error that names it.
@@ -47,7 +53,7 @@ func NewAuth(opts AuthOptions) (*Auth, error) {
 		return nil, fault.New(fault.Denied, "authenticate", "there is nobody to ask for a password").
 			WithRemedy("run in a terminal, or use a key")
 	}
-	a := &Auth{opts: opts, turn: make(chan struct{}, 1)}
+	a := &Auth{opts: opts, turn: make(chan struct{}, 1), passwords: map[string]sharedPassword{}}
 	a.turn <- struct{}{}
 	if opts.AgentSocket != "" {
 		a.agent = &sharedAgent{socket: opts.AgentSocket}
@@ -87,7 +93,11 @@ func (a *Auth) CheckIdentity(path string) error {
 // password and nobody to ask. It asks the agent, for some seconds at most, and makes no other connection.
 func (a *Auth) CheckMethods(host inventory.Host) error {
 	ids, named, problems := a.identitiesFor(host)
-	if host.Password != "" || a.opts.AskPassword || a.opts.Interactive || len(ids) > 0 {
+	if host.Shared != "" && a.opts.Prompter == nil {
+		return fault.New(fault.Denied, "authenticate", "there is nobody to ask for the password of hosts of %s", host.Shared).
+			WithHost(host.Name).WithRemedy("run in a terminal, or use a key")
+	}
+	if a.hasPassword(host) || len(ids) > 0 {
 		return nil
 	}
 	agent := a.agentFor(host)
@@ -123,32 +133,48 @@ func (a *Auth) give() { a.turn <- struct{}{} }
 
 // prepare asks what can be asked before a connection is made.
 func (a *Auth) prepare(ctx context.Context, host inventory.Host) error {
-	if !a.opts.AskPassword || host.Password != "" {
+	if !a.shares(host) {
 		return nil
 	}
 	if err := a.take(ctx); err != nil {
 		return err
 	}
 	defer a.give()
-	if a.asked {
-		return a.passwordErr
+	if known, asked := a.passwords[host.Shared]; asked {
+		return known.err
 	}
-	password, err := a.opts.Prompter.Secret(ctx, "Password for all hosts: ")
+	whose := "all hosts"
+	if host.Shared != "" {
+		whose = "hosts of " + host.Shared
+	}
+	password, err := a.opts.Prompter.Secret(ctx, "Password for "+whose+": ")
 	if ctx.Err() != nil {
 		return ctx.Err() // one host was stopped; the next may ask
 	}
-	a.asked, a.password = true, password
 	if err != nil {
-		a.passwordErr = fault.Wrap(fault.Denied, "ask for the password", err)
+		err = fault.Wrap(fault.Denied, "ask for the password", err)
 	}
-	return a.passwordErr
+	a.passwords[host.Shared] = sharedPassword{password, err}
+	return err
 }
 
-// Unlock asks now what is asked once for all hosts: the password, and the passphrases of keys that the agent does not have. A default key
-// may stay locked, one that was named must not.
-func (a *Auth) Unlock(ctx context.Context) error {
-	if err := a.prepare(ctx, inventory.Host{}); err != nil {
-		return err
+// shares reports whether the host's password is one that is asked for once for several hosts.
+func (a *Auth) shares(host inventory.Host) bool {
+	return host.Password == "" && (host.Shared != "" || a.opts.AskPassword)
+}
+
+// hasPassword reports whether there is a password for a host, or somebody to ask for one.
+func (a *Auth) hasPassword(host inventory.Host) bool {
+	return host.Password != "" || a.shares(host) || a.opts.Password != nil || a.opts.Interactive
+}
+
+// Unlock asks now what is asked once for all hosts, or several: passwords, and the passphrases of keys that the agent does not have. A
+// default key may stay locked, one that was named must not.
+func (a *Auth) Unlock(ctx context.Context, hosts []inventory.Host) error {
+	for _, host := range append([]inventory.Host{{}}, hosts...) {
+		if err := a.prepare(ctx, host); err != nil {
+			return err
+		}
 	}
 	inAgent, _ := a.agent.list(ctx) // an agent that does not answer has nothing for us
 	for _, id := range slices.Concat(a.identities, a.files.all()) {
@@ -167,16 +193,27 @@ func (a *Auth) Unlock(ctx context.Context) error {
 	return nil
 }
 
-// passwordFor returns the password that is known without asking.
-func (a *Auth) passwordFor(ctx context.Context, host inventory.Host) (inventory.Secret, error) {
-	if host.Password != "" || !a.opts.AskPassword {
+// passwordFor returns the password that is to be had without asking now; "" = none.
+func (l *login) passwordFor(host inventory.Host) (secret inventory.Secret, err error) {
+	a := l.auth
+	switch {
+	case a.shares(host):
+		if err := a.take(l.ctx); err != nil {
+			return "", err
+		}
+		defer a.give()
+		return a.passwords[host.Shared].secret, nil
+	case host.Password != "" || a.opts.Password == nil:
 		return host.Password, nil
 	}
-	if err := a.take(ctx); err != nil {
-		return "", err
+	err = l.hs.pause(func() (err error) { // it may take as long as it likes
+		secret, err = a.opts.Password(l.ctx, host)
+		return err
+	})
+	if err != nil {
+		return "", fault.Wrap(fault.Denied, "get the password", err)
 	}
-	defer a.give()
-	return a.password, nil
+	return secret, nil
 }
 
 // maxOffers is how many keys are tried: OpenSSH's default MaxAuthTries is 6, and every refused key counts. One try is left for a password.

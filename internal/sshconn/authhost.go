@@ -273,7 +273,7 @@ func (a *Auth) signers(l *login) (signers []ssh.Signer, left int) {
 	}
 	addFiles()
 	limit := maxOffers
-	if host.Password != "" || a.opts.AskPassword || a.opts.Interactive {
+	if a.hasPassword(host) {
 		limit--
 	}
 	if len(o.signers) > limit {

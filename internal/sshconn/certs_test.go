@@ -141,12 +141,20 @@ func TestEncryptedKeyOfHosts(t *testing.T) {
 	p = &answers{list: []inventory.Secret{"open sesame"}}
 	o.Auth = newAuth(t, AuthOptions{Prompter: p})
 	must(t, o.Auth.CheckMethods(host))
-	must(t, o.Auth.Unlock(t.Context()))
+	must(t, o.Auth.Unlock(t.Context(), nil))
 	if fmt.Sprint(p.asked) != "[Passphrase for "+id+": ]" {
 		t.Errorf("asked %q", p.asked)
 	}
 	connect(t, o, host)
+	// So are passwords of several hosts, each once.
+	p = &answers{list: []inventory.Secret{"a", "b"}}
+	o.Auth = newAuth(t, AuthOptions{Prompter: p})
+	must(t, o.Auth.Unlock(t.Context(), []inventory.Host{{Name: "1", Shared: "web"}, {Name: "2", Shared: "web"}, {Name: "3", Shared: "db"}, {Name: "4"}, {Name: "5", Shared: "web", Password: "own"}}))
+	if got := fmt.Sprint(p.asked); got != "[Password for hosts of web:  Password for hosts of db: ]" {
+		t.Errorf("asked %q", got)
+	}
 	o.Auth = newAuth(t, AuthOptions{})
+	wantFault(t, o.Auth.CheckMethods(inventory.Host{Name: "h", Shared: "web"}), fault.Denied, "nobody to ask for the password of hosts of web")
 	if _, err := dialer(t, o).Dial(t.Context(), host); err == nil || !strings.Contains(err.Error(), "nobody to ask for its passphrase") {
 		t.Error(err)
 	}

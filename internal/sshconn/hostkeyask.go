@@ -169,13 +169,12 @@ func questionText(batch []*keyQuestion) string {
 			files = append(files, name)
 		}
 	}
-	head := fmt.Sprintf("The keys of %d hosts are not known:\n", len(seen))
-	end := "Trust them"
+	head, them := fmt.Sprintf("The keys of %d hosts are not known:\n", len(seen)), "them"
 	if len(seen) == 1 {
-		head, end = "The key of this host is not known:\n", "Trust it"
+		head, them = "The key of this host is not known:\n", "it"
 	}
 	if len(files) > 0 {
-		end += ", and write to " + strings.Join(files, " and ")
+		fmt.Fprintf(&b, "Yes writes %s to %s.\n", them, strings.Join(files, " and "))
 	}
-	return head + b.String() + end + "? (yes/no) "
+	return head + b.String() + "Trust " + them + "? (yes/no) "
 }

@@ -75,7 +75,7 @@ func (l *login) next(state *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	}
 	if l.password == passwordUntried && takesPassword(allowed) {
 		l.password = passwordTried
-		known, err := l.auth.passwordFor(l.ctx, l.hs.host)
+		known, err := l.passwordFor(l.hs.host)
 		if err != nil {
 			return nil, err
 		}

@@ -122,14 +122,14 @@ func TestSettingsOfOneHost(t *testing.T) {
 	}
 	// Address family and the local address.
 	s := newServer(t)
-	host := tcp(t, s)
-	_, err := d.Dial(t.Context(), withSSH(host, inventory.SSH{AddressFamily: "inet6"}))
-	wantFault(t, err, fault.Unreachable)
 	var from sync.Map
 	s.config.PasswordCallback = func(meta ssh.ConnMetadata, _ []byte) (*ssh.Permissions, error) {
 		from.Store("addr", meta.RemoteAddr().String())
 		return nil, nil
 	}
+	host := tcp(t, s)
+	_, err := d.Dial(t.Context(), withSSH(host, inventory.SSH{AddressFamily: "inet6"}))
+	wantFault(t, err, fault.Unreachable)
 	c, err := d.Dial(t.Context(), withSSH(host, inventory.SSH{AddressFamily: "inet", BindAddress: "127.0.0.9"}))
 	must(t, err)
 	must(t, c.Close())
@@ -257,7 +257,7 @@ func TestNewHostsAreAskedAboutOnce(t *testing.T) {
 		if len(p.questions) != 1 {
 			t.Fatalf("asked %q", p.questions)
 		}
-		for _, want := range []string{"The keys of 5 hosts are not known:\n  h0 (" + hosts[0].Address() + ")  ssh-ed25519 SHA256:", "  h4 (", "Trust them, and write to " + file + "? (yes/no) "} {
+		for _, want := range []string{"The keys of 5 hosts are not known:\n  h0 (" + hosts[0].Address() + ")  ssh-ed25519 SHA256:", "  h4 (", "\nYes writes them to " + file + ".\nTrust them? (yes/no) "} {
 			if !strings.Contains(p.questions[0], want) {
 				t.Errorf("%q is not in %q", want, p.questions[0])
 			}
