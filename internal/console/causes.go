@@ -35,7 +35,7 @@ func (f Failure) text() string {
 // elided stands for what differs from host to host.
 const elided = "…"
 
-// failures groups what went wrong, the most frequent first. kinds has what is known beside the results, by host.
+// failures groups what went wrong, the most frequent first and what was only left undone last. kinds has what is known beside the results, by host.
 func failures(results []messages.Result, kinds map[string]fault.Kind) []Failure {
 	type group struct {
 		Failure
@@ -71,9 +71,17 @@ func failures(results []messages.Result, kinds map[string]fault.Kind) []Failure 
 		all = append(all, g.Failure)
 	}
 	slices.SortFunc(all, func(a, b Failure) int {
-		return cmp.Or(cmp.Compare(len(b.Hosts), len(a.Hosts)), nodeset.Compare(a.Hosts[0], b.Hosts[0]))
+		return cmp.Or(cmp.Compare(asked(a.Outcome), asked(b.Outcome)), cmp.Compare(len(b.Hosts), len(a.Hosts)), nodeset.Compare(a.Hosts[0], b.Hosts[0]))
 	})
 	return all
+}
+
+// asked is 1 where nothing of the host's own went wrong: somebody stopped it, or others failed.
+func asked(o messages.Outcome) int {
+	if o == messages.OutcomeCanceled || o == messages.OutcomeSkipped {
+		return 1
+	}
+	return 0
 }
 
 // failureOf is what went wrong on one host.

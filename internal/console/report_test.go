@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -90,6 +91,37 @@ web[33-36] (4 hosts): connect: dial tcp …: connection refused
 	}
 	if f := r.Failures[1]; f.Step != "connect" || f.Kind != fault.Unreachable || f.Nodes != "web[33-36]" || r.Failures[0].Kind != fault.Environment {
 		t.Errorf("got %+v", f)
+	}
+}
+
+// What was only left undone, because somebody stopped the run or others failed, does not hide why.
+func TestCausesComeBeforeWhatWasLeftUndone(t *testing.T) {
+	skipped := func(host string) messages.Result {
+		return messages.Result{Host: host, Outcome: messages.OutcomeSkipped, Reason: "too many others failed"}
+	}
+	got := failures([]messages.Result{skipped("a1"), skipped("a2"), noexec("b1"), {Host: "c1", Outcome: messages.OutcomeCanceled}}, nil)
+	if len(got) != 3 || got[0].Nodes != "b1" || got[1].Nodes != "a[1-2]" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestLongNodeSetsAreCut(t *testing.T) {
+	var odd, words []string
+	for i := range 1000 {
+		odd = append(odd, fmt.Sprintf("web%d", 2*i+1))
+		words = append(words, fmt.Sprintf("%s%dx", strings.Repeat("a", 1+i%50), i*i))
+	}
+	for _, hosts := range [][]string{odd, words} {
+		text := nodes(hosts)
+		shown, err := nodeset.Parse(strings.Replace(text, ","+elided, "", 1))
+		if err != nil || len(text) > maxNodes+5 || !strings.Contains(text, elided) {
+			t.Fatalf("%d bytes, %v: %s", len(text), err, text)
+		}
+		for _, name := range shown {
+			if !slices.Contains(hosts, name) {
+				t.Errorf("%s is none of the hosts", name)
+			}
+		}
 	}
 }
 

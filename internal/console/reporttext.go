@@ -128,14 +128,15 @@ func counted(hosts []string) string {
 	return fmt.Sprintf("%s (%s)", nodes(hosts), plural(len(hosts), "host"))
 }
 
-// nodes is a node set of hosts that is not too long to read. What does not fit is counted.
+// nodes is a node set of hosts that is not too long to read: what does not fit is left out.
 func nodes(hosts []string) string {
-	pieces := nodeset.FoldList(hosts)
-	length := 0
-	for i, piece := range pieces {
-		if length += len(piece) + 1; length > maxNodes && i > 0 {
-			return strings.Join(pieces[:i], ",") + "," + elided
-		}
+	text := nodeset.Fold(hosts)
+	if len(text) <= maxNodes {
+		return text
 	}
-	return strings.Join(pieces, ",")
+	text = text[:strings.LastIndexByte(text[:maxNodes], ',')+1] + elided // names are shorter: there is a comma
+	if strings.LastIndexByte(text, '[') > strings.LastIndexByte(text, ']') {
+		text += "]"
+	}
+	return text
 }

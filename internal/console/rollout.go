@@ -5,22 +5,14 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
-
-// maxFolded bounds how much of a wave's names is shown.
-const maxFolded = 160
 
 // rollout tells where a run in waves is.
 func (l *Lines) rollout(b *bytes.Buffer, event messages.Event) {
 	switch e := event.(type) {
 	case messages.WaveStarted:
-		names := nodeset.Fold(e.Hosts)
-		if len(names) > maxFolded {
-			names = names[:runeBoundary([]byte(names), maxFolded)] + "..."
-		}
-		fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("wave %d of %d: %s, %s", e.Wave, e.Waves, plural(len(e.Hosts), "host"), visible(names))))
+		fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("wave %d of %d: %s, %s", e.Wave, e.Waves, plural(len(e.Hosts), "host"), nodes(e.Hosts))))
 	case messages.WaveFinished:
 		text := fmt.Sprintf("wave %d of %d is over after %s: %s", e.Wave, e.Waves, durationText(e.Took), tally(e))
 		if e.NextIn > 0 {

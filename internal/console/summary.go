@@ -66,7 +66,7 @@ func outcomeColor(o messages.Outcome) string {
 	switch o {
 	case messages.OutcomeSucceeded:
 		return green
-	case messages.OutcomeCanceled:
+	case messages.OutcomeCanceled, messages.OutcomeSkipped:
 		return yellow
 	default:
 		return red
