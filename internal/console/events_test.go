@@ -86,7 +86,7 @@ func TestEventsAreDocumented(t *testing.T) {
 	}
 	for _, object := range []reflect.Type{
 		reflect.TypeFor[messages.Exit](), reflect.TypeFor[messages.Result](),
-		reflect.TypeFor[Report](), reflect.TypeFor[StepTime](), reflect.TypeFor[Warning](), reflect.TypeFor[Failure](),
+		reflect.TypeFor[Report](), reflect.TypeFor[StepTime](), reflect.TypeFor[WaveCount](), reflect.TypeFor[Warning](), reflect.TypeFor[Failure](),
 	} {
 		want[object.Name()] = fieldsOf(object)
 	}

@@ -27,6 +27,7 @@ type Report struct {
 	OutputBytes   int64             `json:"output_bytes"`
 	OutputDropped int64             `json:"output_dropped_bytes"` // dropped on hosts, because nobody took it in time
 	Steps         []StepTime        `json:"steps"`                // in their order; those that were never done are left out
+	Waves         []WaveCount       `json:"waves,omitempty"`      // that are over; none where the run has no waves
 	Failures      []Failure         `json:"failures"`             // the most frequent first
 	Warnings      []Warning         `json:"warnings"`             // the same
 	Results       []messages.Result `json:"results"`              // one for each host
@@ -42,6 +43,17 @@ type StepTime struct {
 	Slowest string        `json:"slowest"` // the host that took longest
 }
 
+// WaveCount is how a wave of hosts went.
+type WaveCount struct {
+	Wave        int           `json:"wave"` // from 1
+	Took        time.Duration `json:"took_ns"`
+	Hosts       int           `json:"hosts"`
+	Succeeded   int           `json:"succeeded"`
+	Failed      int           `json:"failed"`
+	Unreachable int           `json:"unreachable"`
+	Canceled    int           `json:"canceled"`
+}
+
 // Collector makes a Report of a run's events. Its memory is bounded by the number of hosts. It is for one goroutine at
 // a time.
 type Collector struct {
@@ -49,6 +61,7 @@ type Collector struct {
 	steps   [messages.StepDisconnect + 1]timing
 	kinds   map[string]fault.Kind // why hosts were given up
 	warned  warnings
+	waves   []WaveCount
 	output  int64
 	dropped int64
 	end     messages.RunFinished
@@ -76,6 +89,8 @@ func (c *Collector) Note(event messages.Event) {
 		c.output += int64(len(e.Data))
 	case messages.OutputDropped:
 		c.dropped += dropped(e)
+	case messages.WaveFinished:
+		c.waves = append(c.waves, WaveCount{e.Wave, e.Took, e.Hosts, e.Succeeded, e.Failed, e.Unreachable, e.Canceled})
 	case messages.RunFinished:
 		c.end = e
 	}
@@ -86,7 +101,7 @@ func (c *Collector) Report() Report {
 	r := Report{
 		Run: c.end.Run, Began: c.began, Took: c.end.Took, Converged: c.end.Converged, TimedOut: c.end.TimedOut, Exceeded: c.end.Exceeded,
 		Hosts: len(c.end.Results), Outcomes: map[string]int{}, OutputBytes: c.output, OutputDropped: c.dropped,
-		Steps: []StepTime{}, Failures: failures(c.end.Results, c.kinds), Warnings: c.warned.all(), Results: slices.Clone(c.end.Results),
+		Steps: []StepTime{}, Waves: slices.Clone(c.waves), Failures: failures(c.end.Results, c.kinds), Warnings: c.warned.all(), Results: slices.Clone(c.end.Results),
 	}
 	slices.SortStableFunc(r.Results, func(a, b messages.Result) int { return nodeset.Compare(a.Host, b.Host) })
 	for _, result := range r.Results {

@@ -56,7 +56,8 @@ func TestFailuresAreGrouped(t *testing.T) {
 	events = append(events, messages.OutputReceived{Data: make([]byte, 3000)}, messages.OutputDropped{From: 1, To: 2001},
 		messages.HostTroubled{Host: "web33", Kind: fault.Unreachable},
 		messages.HostWarned{Host: "web2", Text: "a logout may kill 4711"}, messages.HostWarned{Host: "web1", Text: "a logout may kill 815"},
-		messages.HostWarned{Host: "web1", Text: "a logout may kill 815"}, messages.HostWarned{Host: "web9", Text: "a disk\x07is full"})
+		messages.HostWarned{Host: "web1", Text: "a logout may kill 815"}, messages.HostWarned{Host: "web9", Text: "a disk\x07is full"},
+		messages.WaveFinished{Wave: 1, Hosts: 1, Succeeded: 1, Took: time.Second}, messages.WaveFinished{Wave: 2, Hosts: 39, Succeeded: 19, Failed: 16, Unreachable: 4, Took: time.Minute})
 	r := reportOf(results, events...)
 	var b bytes.Buffer
 	if err := WriteReport(&b, r, false); err != nil {
@@ -75,6 +76,10 @@ payload failed, exit status 1       2  web[38,40]
 STEP                  P50      P99      MAX
 1 connect            10ms     10ms     10ms  web1
 3 copy              1m38s    1m39s    1m39s  web9
+
+WAVE    HOSTS       OK   FAILED  UNREACHABLE      TIME
+1           1        1        0            0      1.0s
+2          39       19       16            4     1m00s
 
 web[1-2] (2 hosts): warning: a logout may kill …
 

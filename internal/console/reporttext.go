@@ -38,6 +38,7 @@ func report(b *bytes.Buffer, r Report, p paint) {
 	if r.Hosts >= minTimed {
 		totals(b, r)
 		steps(b, r.Steps)
+		waves(b, r.Waves)
 	}
 	for _, w := range r.Warnings[:min(len(r.Warnings), maxFailures)] {
 		fmt.Fprintf(b, "\n%s: %s: %s\n", counted(w.Hosts), p.text(yellow, "warning"), visible(w.Text))
@@ -88,6 +89,17 @@ func steps(b *bytes.Buffer, steps []StepTime) {
 	fmt.Fprintf(b, "\n%-16s  %7s  %7s  %7s\n", "STEP", "P50", "P99", "MAX")
 	for _, s := range steps {
 		fmt.Fprintf(b, "%d %-14s  %7s  %7s  %7s  %s\n", uint8(s.Step), s.Step, durationText(s.P50), durationText(s.P99), durationText(s.Max), s.Slowest)
+	}
+}
+
+// waves is how each wave went.
+func waves(b *bytes.Buffer, waves []WaveCount) {
+	if len(waves) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%-4s  %7s  %7s  %7s  %11s  %8s\n", "WAVE", "HOSTS", "OK", "FAILED", "UNREACHABLE", "TIME")
+	for _, w := range waves {
+		fmt.Fprintf(b, "%-4d  %7d  %7d  %7d  %11d  %8s\n", w.Wave, w.Hosts, w.Succeeded, w.Failed, w.Unreachable, durationText(w.Took))
 	}
 }
 
