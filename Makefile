@@ -8,6 +8,9 @@ E2E_HOSTS  ?= 1000
 TEST_FLAGS ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+DATE    := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+STAMPS  := -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 TIMED   := tools/timed.sh
 
 # The platforms a host may have. The shim of each is embedded into mgmt-remote.
@@ -27,7 +30,7 @@ help: ## this text (the default)
 
 .PHONY: build
 build: shims engines ## bin/mgmt-remote, with shims and engine inside
-	$(HOST_PROGRAM) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/mgmt-remote ./cmd/mgmt-remote
+	$(HOST_PROGRAM) -ldflags '-s -w $(STAMPS)' -o bin/mgmt-remote ./cmd/mgmt-remote
 
 .PHONY: test
 test: ## everything that must hold: deps, build, lint, all tests with the race detector, chaos

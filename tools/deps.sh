@@ -37,6 +37,8 @@ need dpkg-scanpackages dpkg-dev
 need dnf dnf
 need rpmbuild rpm
 need createrepo_c createrepo-c
+need man man-db
+need mandoc mandoc
 need gcc gcc # the race detector needs cgo
 [ -e /lib/systemd/systemd ] || missing="$missing systemd"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"

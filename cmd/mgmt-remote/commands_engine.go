@@ -7,3 +7,6 @@ import "github.com/spf13/cobra"
 // fleetCommands are none in the program that hosts get for a graph payload (go build -tags engine): it applies
 // definitions and drives nobody, and is a third of the size without what that takes.
 func fleetCommands() []*cobra.Command { return nil }
+
+// embeddedPrograms are none either.
+func embeddedPrograms() ([]program, error) { return []program{}, nil }

@@ -12,9 +12,6 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/shim"
 )
 
-// version is set by the linker (see Makefile); a plain go build leaves it.
-var version = "devel"
-
 // The exit codes; they are part of the interface.
 const (
 	exitOK          = 0

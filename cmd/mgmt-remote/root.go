@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ etcd, although no host can reach another.`,
 		Example: `  mgmt-remote demo                      # a whole fleet in this process
   mgmt-remote run site.yaml             # the file's remote: names its host
   mgmt-remote run -H h1 -H root@h2:2222 -- uname -a`,
-		Version:       version,
+		Version:       thisBuild().Version,
 		SilenceUsage:  true, // an error is one clear message, not a page
 		SilenceErrors: true,
 	}
@@ -65,20 +64,6 @@ func describe(c *cobra.Command) {
 	case "mgmt-remote completion powershell":
 		c.Example = "  mgmt-remote completion powershell | Out-String | Invoke-Expression"
 		c.Long = "Write the completion script for PowerShell to stdout."
-	}
-}
-
-func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Show the version",
-		Long:    "Show the version, the Go it was built with, and the platform.",
-		Example: "  mgmt-remote version",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "mgmt-remote %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
 	}
 }
 
