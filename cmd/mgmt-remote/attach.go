@@ -19,7 +19,7 @@ import (
 
 func newAttachCommand() *cobra.Command {
 	var output outputFlags
-	var verbose bool
+	var verbose int
 	cmd := &cobra.Command{
 		Use:   "attach [flags] [RUN]",
 		Short: "Follow a run that another process drives",
@@ -39,12 +39,12 @@ state was kept, the end is shown.
 			if err != nil {
 				return err
 			}
-			return attach(cmd, run, output, verbose)
+			return attach(cmd, run, output, verbose > 0)
 		},
 	}
 	output.register(cmd.Flags())
 	output.complete(cmd)
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show states, progress and beginnings of steps, too")
+	cmd.Flags().CountVarP(&verbose, "verbose", "v", "``show states, progress and beginnings of steps, too")
 	return cmd
 }
 

@@ -10,3 +10,9 @@ func fleetCommands() []*cobra.Command { return nil }
 
 // embeddedPrograms are none either.
 func embeddedPrograms() ([]program, error) { return []program{}, nil }
+
+// configure does nothing: what a host has configured is nothing to a run.
+func configure(*cobra.Command) {}
+
+// explain has nothing to add.
+func explain(_ *cobra.Command, err error) error { return err }

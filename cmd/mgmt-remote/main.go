@@ -40,7 +40,7 @@ func main() {
 func run(args []string) int {
 	root := newRootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
+	cmd, err := root.ExecuteContextC(context.Background())
 	var exit exitError
 	switch {
 	case err == nil:
@@ -48,6 +48,6 @@ func run(args []string) int {
 	case errors.As(err, &exit):
 		return int(exit)
 	}
-	say(root.ErrOrStderr(), "%v", err)
+	say(root.ErrOrStderr(), "%v", explain(cmd, err))
 	return exitUsage
 }

@@ -126,6 +126,9 @@ func manPage(c *cobra.Command, day string) string {
 			put(".TP\n\\fB%s\\fR\n%s", v[0], roff(v[1]))
 		}
 	}
+	if !c.HasParent() || c.Name() == "config" {
+		put(".SH FILES\n.TP\n%s\nSettings of a person.\n.TP\n%s\nSettings of all.", roff("~/.config/mgmt-remote/mgmt-remote.yaml"), roff("/etc/mgmt-remote/mgmt-remote.yaml"))
+	}
 	put(".SH EXAMPLES\n.nf\n%s\n.fi", roff(c.Example))
 	put(".SH SEE ALSO")
 	var see []string
@@ -150,6 +153,8 @@ func manPage(c *cobra.Command, day string) string {
 // manEnvironment are the variables that mean something to the program.
 var manEnvironment = [][2]string{
 	{"SSH_AUTH_SOCK", "The socket of the ssh-agent whose keys are offered."},
+	{"MGMT_REMOTE_CONFIG", "The file that settings are read from, alone."},
+	{"MGMT_REMOTE_FLAG, MGMT_REMOTE_COMMAND_FLAG", "The value of a flag, where the command line does not have it: MGMT_REMOTE_RETRY_FOR, MGMT_REMOTE_RUN_RETRY_FOR. See mgmt-remote-config(1)."},
 	{"NO_COLOR", "If it is not empty, there are no colours, unless --color always."},
 	{"XDG_STATE_HOME", "Where runs keep their state, below mgmt-remote/runs; ~/.local/state if it is not set."},
 }

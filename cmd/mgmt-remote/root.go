@@ -31,6 +31,7 @@ etcd, although no host can reach another.`,
 	root.AddCommand(fleetCommands()...)
 	root.AddCommand(newApplyCommand(), newVersionCommand())
 	root.Flags().Bool("version", false, "show the version")
+	configure(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range append(root.Commands(), root) {
