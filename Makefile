@@ -64,6 +64,10 @@ bench: build ## all benchmarks; those beside other programs want clustershell an
 fuzz: ## each fuzz target for FUZZTIME
 	tools/fuzz.sh $(FUZZTIME)
 
+.PHONY: tour
+tour: deps build ## records docs/tour.svg: a real terminal, simulated hosts; Linux only
+	$(GO) run ./test/tour --program bin/mgmt-remote --output docs/tour.svg
+
 .PHONY: deps
 deps: ## installs what the tests need (Debian, as root); does nothing when all is there
 	@tools/deps.sh

@@ -33,6 +33,7 @@ need doas opendoas
 need git git
 need nodeset clustershell
 need useradd passwd
+need tmux tmux
 need dpkg-scanpackages dpkg-dev
 need dnf dnf
 need rpmbuild rpm

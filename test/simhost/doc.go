@@ -9,8 +9,8 @@
 //	network.Add("h1:22", host)
 //	… sshconn.Options{NetDial: network.DialContext} …
 //
-// It never starts a process, never opens a real file and opens no socket; only cmd simhostd puts real listeners in
-// front. Every wait is on a channel or a sync.Cond, never in a lock, so that synctest's clock moves. Create and use a
+// It never starts a process, never opens a real file and opens no socket; only package loopback puts real
+// listeners in front. Every wait is on a channel or a sync.Cond, never in a lock, so that synctest's clock moves. Create and use a
 // host inside one bubble. The stdio tunnel uses yamux, whose global pool of timers survives a bubble: call
 // runtime.GC twice between two bubbles that use it.
 //

@@ -3,35 +3,29 @@
 //
 //	simhostd --hosts 1000 --payload exit=0,run=50ms
 //
-// Host i listens on 127.1.(i/250).(i%250+1), all on the same free port. It prints one JSON line with the hosts, a private key that may log in and
+// Where they listen is package loopback's. It prints one JSON line with the hosts, a private key that may log in and
 // a known_hosts file, serves until its standard input ends, then prints a JSON line with what happened. Files are in a
 // temporary directory that goes with it.
 package main
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/mgmt-remote/mgmt-remote/test/simhost"
+	"github.com/mgmt-remote/mgmt-remote/test/simhost/loopback"
 )
 
 func main() {
@@ -68,15 +62,9 @@ func newCommand() *cobra.Command {
 
 // announced is the first line of output.
 type announced struct {
-	Hosts      []address `json:"hosts"`
-	Identity   string    `json:"identity"`
-	KnownHosts string    `json:"known_hosts"`
-}
-
-type address struct {
-	Name string `json:"name"`
-	Addr string `json:"addr"`
-	Port int    `json:"port"`
+	Hosts      []loopback.Address `json:"hosts"`
+	Identity   string             `json:"identity"`
+	KnownHosts string             `json:"known_hosts"`
 }
 
 // summary is the last line of output.
@@ -101,24 +89,18 @@ func (c *config) run(ctx context.Context, stdin io.Reader, stdout io.Writer) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	public, identity, err := newIdentity(dir)
+	f, err := loopback.New(dir)
 	if err != nil {
 		return err
 	}
-	f := &fleet{}
-	defer func() { err = errors.Join(err, f.close()) }()
-	out := announced{Identity: identity, KnownHosts: filepath.Join(dir, "known_hosts")}
-	var known strings.Builder
+	defer func() { err = errors.Join(err, f.Close()) }()
 	for i := range c.hosts {
-		a, err := f.add(i, simhost.Options{Name: fmt.Sprintf("sim%d", i), AuthorizedKey: public, Payload: payload, Trust: c.trust})
-		if err != nil {
+		if _, err := f.Add(simhost.Options{Name: fmt.Sprintf("sim%d", i), Payload: payload, Trust: c.trust}); err != nil {
 			return err
 		}
-		out.Hosts = append(out.Hosts, a)
-		at := net.JoinHostPort(a.Addr, strconv.Itoa(a.Port))
-		known.WriteString(knownhosts.Line([]string{at}, simhost.DefaultHostKey().PublicKey()) + "\n")
 	}
-	if err := os.WriteFile(out.KnownHosts, []byte(known.String()), 0o600); err != nil {
+	out := announced{Hosts: f.Addresses(), Identity: f.Identity(), KnownHosts: filepath.Join(dir, "known_hosts")}
+	if err := f.WriteKnownHosts(out.KnownHosts); err != nil {
 		return err
 	}
 	if err := json.NewEncoder(stdout).Encode(out); err != nil {
@@ -133,55 +115,12 @@ func (c *config) run(ctx context.Context, stdin io.Reader, stdout io.Writer) (er
 	case err = <-ended:
 	case <-ctx.Done():
 	}
-	return errors.Join(err, json.NewEncoder(stdout).Encode(f.summary()))
+	return errors.Join(err, json.NewEncoder(stdout).Encode(summarize(f)))
 }
 
-// fleet is the hosts with their listeners.
-type fleet struct {
-	port      int
-	hosts     []*simhost.Host
-	listeners []net.Listener
-	serving   sync.WaitGroup
-}
-
-// add makes host i and listens for it. 127.0.0.0/8 is loopback as a whole on Linux.
-func (f *fleet) add(i int, o simhost.Options) (address, error) {
-	ip := net.IPv4(127, 1, byte(i/250), byte(i%250+1)).String()
-	ln, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(f.port)))
-	if err != nil {
-		return address{}, fmt.Errorf("host %s: %w (more than one address below 127.0.0.0/8 works on Linux only)", o.Name, err)
-	}
-	tcp, ok := ln.Addr().(*net.TCPAddr)
-	if !ok {
-		return address{}, fmt.Errorf("host %s: %v is no TCP address", o.Name, ln.Addr())
-	}
-	f.port = tcp.Port
-	h := simhost.New(o)
-	f.listeners = append(f.listeners, ln)
-	f.hosts = append(f.hosts, h)
-	f.serving.Go(func() {
-		if err := h.Serve(ln); !errors.Is(err, net.ErrClosed) {
-			fmt.Fprintf(os.Stderr, "simhostd: host %s: %v\n", o.Name, err)
-		}
-	})
-	return address{o.Name, ip, tcp.Port}, nil
-}
-
-func (f *fleet) close() error {
-	var all []error
-	for _, ln := range f.listeners {
-		all = append(all, ln.Close())
-	}
-	for _, h := range f.hosts {
-		all = append(all, h.Close())
-	}
-	f.serving.Wait()
-	return errors.Join(all...)
-}
-
-func (f *fleet) summary() summary {
+func summarize(f *loopback.Fleet) summary {
 	s := summary{Unexpected: []string{}}
-	for _, h := range f.hosts {
+	for _, h := range f.Hosts() {
 		_, total := h.Connections()
 		s.Connections += total
 		s.Starts += h.PayloadStarts()
@@ -195,24 +134,6 @@ func (f *fleet) summary() summary {
 		s.CPUSeconds = time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 	}
 	return s
-}
-
-// newIdentity writes a private key that may log in, in OpenSSH's format.
-func newIdentity(dir string) (ssh.PublicKey, string, error) {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, "", err
-	}
-	block, err := ssh.MarshalPrivateKey(private, "simhostd")
-	if err != nil {
-		return nil, "", err
-	}
-	path := filepath.Join(dir, "identity")
-	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-		return nil, "", err
-	}
-	key, err := ssh.NewPublicKey(public)
-	return key, path, err
 }
 
 // parsePayload reads exit=N,run=DURATION,lines=N,ignore=N.

@@ -1,0 +1,43 @@
+package main
+
+import "regexp"
+
+// scene is a line that is typed at an empty screen, what is done while the command runs, and how long its end is looked at.
+type scene struct {
+	about   string // a comment that is typed before it
+	command string
+	actions []action
+	end     *regexp.Regexp // what is to be seen at its end, or something went wrong
+	look    int            // tenths of a second
+}
+
+// action waits for something on the screen, looks at it, and presses keys.
+type action struct {
+	see   *regexp.Regexp // nil: nothing to wait for
+	look  int            // tenths of a second, after that
+	text  string         // typed then
+	press []string       // pressed then
+}
+
+// script is the tour.
+var script = []scene{{
+	about:   "a fleet inside one process: three hosts, nine steps on each, converged together",
+	command: "mgmt-remote demo --hosts 3",
+	end:     regexp.MustCompile(`nothing of ours left in any sandbox`),
+	look:    40,
+}, {
+	about:   "forty hosts in an inventory; which of them are meant?",
+	command: "mgmt-remote hosts -I fleet.yaml -l 'web & !dc2' --fold",
+	end:     regexp.MustCompile(`web\[1-20\]`),
+	look:    20,
+}, {
+	about:   "a command on all of them, equal output once",
+	command: "mgmt-remote run -I fleet.yaml --retry-for 2s -o fold --diff -- uname -r",
+	end:     regexp.MustCompile(`db3,web`),
+	look:    60,
+}, {
+	about:   "two canaries first; a wave in which many fail is the last",
+	command: "mgmt-remote run -I fleet.yaml -l web --canary 2 --serial 40% --max-failures 5% -- upgrade",
+	end:     regexp.MustCompile(`skipped`),
+	look:    60,
+}}
