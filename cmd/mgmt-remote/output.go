@@ -68,7 +68,8 @@ type outputFlags struct {
 	json  bool
 	color string // "" = colorAuto
 	diff  bool
-	late  bool // no flag: the beginning of the run is not seen
+	asked *pflag.Flag // --diff; nil where there are no flags
+	late  bool        // no flag: the beginning of the run is not seen
 
 	logDir, report string
 }
@@ -77,6 +78,7 @@ func (f *outputFlags) register(p *pflag.FlagSet) {
 	p.StringVarP(&f.form, "output", "o", "", "`FORM` of what stdout shows: "+words(formNames())+" (default: lines)")
 	p.BoolVar(&f.json, "json", false, "short for --output json: one event per line (docs/events.md)")
 	p.BoolVar(&f.diff, "diff", false, "with --output fold: of all groups but the biggest show only what differs from it")
+	f.asked = p.Lookup("diff")
 	p.StringVar(&f.color, "color", colorAuto, "`WHEN` to use colours: auto (on terminals, unless NO_COLOR is set), always or never")
 }
 
@@ -141,7 +143,7 @@ func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.diff && form.name != formFold {
+	if f.diff && form.name != formFold && f.asked.Annotations[originKey] == nil { // one who always wants it may do without
 		return nil, errors.New("--diff is for --output fold")
 	}
 	l := look{terminal: isTerminal(stdout), verbose: verbose, diff: f.diff, late: f.late}
