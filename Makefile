@@ -20,6 +20,9 @@ SHIMS          := $(SHIM_PLATFORMS:%=internal/shimbin/bin/shim-%.gz)
 # `make build ENGINE_PLATFORMS="linux-amd64 linux-arm64"` embeds more.
 ENGINE_PLATFORMS ?= linux-$(shell $(GO) env GOARCH)
 ENGINES          := $(ENGINE_PLATFORMS:%=internal/shimbin/bin/engine-%.gz)
+# What is published serves all that Linux runs on, from one file.
+DIST_ENGINES := linux-amd64 linux-arm64 linux-arm
+DIST_CHECK   ?= tools/checkdist.sh
 HOST_PROGRAM   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 .PHONY: help
@@ -71,6 +74,13 @@ tour: deps build ## records docs/tour.svg: a real terminal, simulated hosts; Lin
 .PHONY: deps
 deps: ## installs what the tests need (Debian, as root); does nothing when all is there
 	@tools/deps.sh
+
+.PHONY: dist
+dist: ## archives, .deb and .rpm for all platforms in dist/, checked (DIST_CHECK=true: unchecked)
+	rm -f internal/shimbin/bin/engine-*.gz
+	@$(MAKE) --no-print-directory build ENGINE_PLATFORMS="$(DIST_ENGINES)"
+	@$(TIMED) dist tools/dist.sh "$(VERSION)" "-s -w $(STAMPS)"
+	@$(TIMED) check $(DIST_CHECK)
 
 .PHONY: clean
 clean: ## removes everything that was built

@@ -40,6 +40,8 @@ need rpmbuild rpm
 need createrepo_c createrepo-c
 need man man-db
 need mandoc mandoc
+need qemu-aarch64-static qemu-user-static
+need readelf binutils
 need gcc gcc # the race detector needs cgo
 [ -e /lib/systemd/systemd ] || missing="$missing systemd"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
