@@ -18,7 +18,7 @@ type meaning struct {
 }
 
 // meanings are in the order in which they are looked for: sudo often says two things, and the first one is the reason. The messages are those of
-// sudo 1.8 to 1.9 and of doas from OpenBSD and opendoas in the C locale.
+// sudo 1.8 to 1.9, of sudo-rs, and of doas from OpenBSD and opendoas in the C locale.
 var meanings = []meaning{
 	{Sudo, "must have a tty", fault.Environment, "sudo wants a terminal (requiretty)",
 		"put 'Defaults:{login} !requiretty' into the host's sudoers (visudo)"},
@@ -27,7 +27,8 @@ var meanings = []meaning{
 	{Sudo, "must be owned by uid 0 and have the setuid bit set", fault.Environment, "sudo is not set up on the host", "install it anew"},
 	{Sudo, "effective uid is not 0", fault.Environment, "sudo can't work on the host (its file system is mounted nosuid)", "mount it without nosuid"},
 	{Sudo, "not in the sudoers file", fault.Denied, "user {login} is not in the sudoers file", "allow the user there (visudo), or log in as another one"},
-	{Sudo, "may not run sudo", fault.Denied, "user {login} may not use sudo here", "allow the user in the host's sudoers (visudo)"},
+	{Sudo, "may not run", fault.Denied, "user {login} may not use sudo here", "allow the user in the host's sudoers (visudo)"},
+	{Sudo, "afraid i can't do that", fault.Denied, "user {login} is not in the sudoers file", "allow the user there (visudo), or log in as another one"},
 	{Sudo, "is not allowed to execute", fault.Denied, "user {login} may not run a shell as {user}",
 		"allow /bin/sh as {user} in the host's sudoers (visudo): everything is run through it"},
 	{Sudo, "not allowed to run sudo", fault.Denied, "user {login} may not use sudo here", "allow the user in the host's sudoers (visudo)"},
@@ -36,7 +37,11 @@ var meanings = []meaning{
 	{Sudo, "password is expired", fault.Denied, "the password of {login} has expired", "log in and change it"},
 	{Sudo, "password expired", fault.Denied, "the password of {login} has expired", "log in and change it"},
 	{Sudo, "incorrect password attempt", fault.Denied, "the password is wrong", wrongRemedy},
+	{Sudo, "incorrect authentication attempt", fault.Denied, "the password is wrong", wrongRemedy},
 	{Sudo, "sorry, try again", fault.Denied, "the password is wrong", wrongRemedy},
+	{Sudo, "authentication failed, try again", fault.Denied, "the password is wrong", wrongRemedy},
+	{Sudo, "interactive authentication is required", fault.Denied, "sudo wants a password for {login} to become {user}",
+		"use --ask-become-pass, or allow it without (NOPASSWD) in the host's sudoers"},
 	{Sudo, "unable to change expired password", fault.Denied, "the password of {login} has expired", "log in and change it"},
 	{Sudo, "a password is required", fault.Denied, "sudo wants a password for {login} to become {user}",
 		"use --ask-become-pass, or allow it without (NOPASSWD) in the host's sudoers"},

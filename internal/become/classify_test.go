@@ -29,6 +29,11 @@ var recorded = []struct {
 	{"sudo: another command allowed only, right password", Sudo, "Sorry, user ann is not allowed to execute '/bin/sh -c ...' as bob on host.\n", true, fault.Denied, "may not run a shell as bob", "/bin/sh"},
 	{"sudo: what nobody knows", Sudo, "sudo: the moon is in the wrong phase\x1b[31m\n", false, fault.Environment, "the moon is in the wrong phase", "sudo -u bob true"},
 	{"sudo: what nobody knows, after the password", Sudo, "pam_otp: no\n", true, fault.Denied, "pam_otp: no", "sudo -u bob true"},
+	// Not recorded, but as the source of sudo-rs 0.2 has them.
+	{"sudo-rs: a password is needed", Sudo, "sudo: interactive authentication is required\n", false, fault.Denied, "sudo wants a password for ann", "--ask-become-pass"},
+	{"sudo-rs: in no sudoers", Sudo, "sudo: I'm sorry ann. I'm afraid I can't do that\n", true, fault.Denied, "ann is not in the sudoers file", "visudo"},
+	{"sudo-rs: nothing allowed", Sudo, "sudo: Sorry, user ann may not run /bin/sh on host.\n", true, fault.Denied, "user ann may not use sudo here", "visudo"},
+	{"sudo-rs: wrong password", Sudo, "sudo: Authentication failed, try again.\nsudo: Maximum 1 incorrect authentication attempts\n", true, fault.Denied, "password is wrong", "not tried again"},
 	{"doas: no doas.conf", Doas, "doas: doas is not enabled, /etc/doas.conf: No such file or directory\n", false, fault.Environment, "doas is not set up", "permit nopass ann as bob"},
 	{"doas: a password is needed", Doas, "doas: Authentication required\n", false, fault.Denied, "doas wants a password", "permit nopass ann as bob"},
 	{"doas: nobody permitted it", Doas, "doas: Operation not permitted\n", false, fault.Denied, "user ann may not become bob", "permit nopass ann as bob"},

@@ -19,6 +19,10 @@ import (
 // from may be closed to that user; LC_ALL was for the messages of sudo.
 const starter = `cd /; unset LC_ALL; echo "$0" >&2; exec "$@"`
 
+// systemPath is what the other user finds programs in where sudo has no secure_path of its own. A sudo without one passes on what the login user
+// has, who could put an ls in front of the system's. For the same reason nothing else of that user's environment gets to sudo.
+const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/wrappers/bin:/run/current-system/sw/bin"
+
 // silence bounds how long sudo may take until it asks or runs the command, and again after it got the password.
 const silence = 20 * time.Second
 
@@ -48,7 +52,7 @@ func (w *way) door() *door {
 // wrap makes the command line. The command is one program with its arguments, quoted for the login shell by the caller; behind the
 // starter it stays so.
 func (d *door) wrap(command string) string {
-	argv := []string{"env", "LC_ALL=C", d.program}
+	argv := []string{"env", "-i", "LC_ALL=C", "PATH=" + systemPath, d.program}
 	switch {
 	case d.method == Doas:
 		argv = append(argv, "-n", "-u", d.user)

@@ -139,20 +139,20 @@ func TestCommandsThatDoNotPass(t *testing.T) {
 		sent  int // passwords that it got
 		limit time.Duration
 	}{
-		"wrong password":            {`ask; echo "$answer" >>got; echo 'Sorry, try again.' >&2; ask; echo "$answer" >>got; exit 1`, fault.Denied, "wrong", 1, long},
-		"wrong password, one try":   {`ask; echo "$answer" >>got; echo 'sudo: 1 incorrect password attempt' >&2; exit 1`, fault.Denied, "wrong", 1, long},
-		"another question":          {`printf 'Verification code: ' >&2; read -r answer; echo "$answer" >>got`, fault.Denied, "Verification code:", 0, 300 * time.Millisecond},
-		"a second factor":           {`ask; echo "$answer" >>got; printf 'Verification code: ' >&2; read -r answer; echo "$answer" >>got`, fault.Denied, "after it got the password", 1, 300 * time.Millisecond},
-		"silence":                   {`read -r answer; echo "$answer" >>got`, fault.Lost, "neither runs the command nor asks", 0, 300 * time.Millisecond},
-		"silence after the answer":  {`ask; echo "$answer" >>got; read -r more; [ -z "$more" ] || echo "$more" >>got`, fault.Denied, "does not answer", 1, 300 * time.Millisecond},
-		"a question like ours":      {`printf 'mr0123456789:' >&2; read -r answer; echo "$answer" >>got`, fault.Denied, "mr0123456789", 0, 300 * time.Millisecond},
+		"wrong password":            {`ask; note "$answer"; echo 'Sorry, try again.' >&2; ask; note "$answer"; exit 1`, fault.Denied, "wrong", 1, long},
+		"wrong password, one try":   {`ask; note "$answer"; echo 'sudo: 1 incorrect password attempt' >&2; exit 1`, fault.Denied, "wrong", 1, long},
+		"another question":          {`printf 'Verification code: ' >&2; read -r answer; note "$answer"`, fault.Denied, "Verification code:", 0, 300 * time.Millisecond},
+		"a second factor":           {`ask; note "$answer"; printf 'Verification code: ' >&2; read -r answer; note "$answer"`, fault.Denied, "after it got the password", 1, 300 * time.Millisecond},
+		"silence":                   {`read -r answer; note "$answer"`, fault.Lost, "neither runs the command nor asks", 0, 300 * time.Millisecond},
+		"silence after the answer":  {`ask; note "$answer"; read -r more; note "$more"`, fault.Denied, "does not answer", 1, 300 * time.Millisecond},
+		"a question like ours":      {`printf 'mr0123456789:' >&2; read -r answer; note "$answer"`, fault.Denied, "mr0123456789", 0, 300 * time.Millisecond},
 		"the end":                   {`exit 0`, fault.Environment, "did not run the command", 0, long},
 		"a command that is not run": {`echo 'sudo: a password is required' >&2; exit 1`, fault.Denied, "wants a password", 0, long},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			passwords := NewPasswords(secret("pw"))
-			w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, fmt.Sprintf("cd '%s' || exit 1\n%s", dir, tc.body)), passwords: passwords}
+			w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, fmt.Sprintf("cd '%s' || exit 1\ntrap '' PIPE; trap 'echo >>ends' 0\nnote() { [ -z \"$1\" ] || echo \"$1\" >>got; }\n%s", dir, tc.body)), passwords: passwords}
 			for range 2 { // an actor that is started again does the same once more
 				err := w.exec(t, sshconn.Exec{Command: "/bin/sh -c 'echo ran >>" + dir + "/got'", Stdin: strings.NewReader("input\n")}, tc.limit)
 				var f *fault.Fault
@@ -164,27 +164,29 @@ func TestCommandsThatDoNotPass(t *testing.T) {
 					t.Errorf("the password is in %q", text)
 				}
 			}
-			awaitGot(t, filepath.Join(dir, "got"), strings.Repeat("pw\n", tc.sent))
+			awaitEnds(t, filepath.Join(dir, "ends"), 2)
+			got, err := os.ReadFile(filepath.Join(dir, "got"))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if want := strings.Repeat("pw\n", tc.sent); string(got) != want {
+				t.Errorf("sudo got %q, want %q", got, want)
+			}
 		})
 	}
 }
 
-// awaitGot waits until what the fake got is as wanted, not counting ends of input, and stays a moment to see that nothing follows.
-func awaitGot(t *testing.T, file, want string) {
+// awaitEnds waits until so many sudos have ended: what they had got they have noted by then.
+func awaitEnds(t *testing.T, file string, want int) {
 	t.Helper()
-	read := func() string {
-		got, err := os.ReadFile(file)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Fatal(err)
+	for deadline := time.Now().Add(long); ; time.Sleep(10 * time.Millisecond) {
+		ends, err := os.ReadFile(file)
+		if err == nil && bytes.Count(ends, []byte("\n")) == want {
+			return
 		}
-		return strings.ReplaceAll("\n"+string(got), "\n\n", "\n")[1:]
-	}
-	got := read()
-	for deadline := time.Now().Add(10 * time.Second); got != want && time.Now().Before(deadline); got = read() {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if strings.Trim(got, "\n") != strings.Trim(want, "\n") {
-		t.Errorf("sudo got %q, want %q", got, want)
+		if time.Now().After(deadline) {
+			t.Fatalf("ends of sudo: %q, %v; want %d", ends, err, want)
+		}
 	}
 }
 
@@ -206,8 +208,8 @@ func TestConnectionLostAtTheDoor(t *testing.T) {
 
 func TestWrappedLine(t *testing.T) {
 	for method, want := range map[string]string{
-		Sudo: "env LC_ALL=C /usr/bin/sudo -H -n -u bob -- /bin/sh -c '" + starter + "' MARKER /bin/sh -s probe",
-		Doas: "env LC_ALL=C /usr/bin/doas -n -u bob /bin/sh -c '" + starter + "' MARKER /bin/sh -s probe",
+		Sudo: "env -i LC_ALL=C PATH=" + systemPath + " /usr/bin/sudo -H -n -u bob -- /bin/sh -c '" + starter + "' MARKER /bin/sh -s probe",
+		Doas: "env -i LC_ALL=C PATH=" + systemPath + " /usr/bin/doas -n -u bob /bin/sh -c '" + starter + "' MARKER /bin/sh -s probe",
 	} {
 		d := (&way{user: "bob", method: method, program: "/usr/bin/" + method}).door()
 		if got := strings.ReplaceAll(d.wrap("/bin/sh -s probe"), d.marker, "MARKER"); got != want {

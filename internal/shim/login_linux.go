@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type login struct {
 	cgroups string // /proc/self/cgroup
 	uid     int
 	user    string
+	owner   string                               // whose login session it is: who logged in, where sudo or doas made us another user
 	ask     func(argv ...string) (string, error) // runs a program and returns what it prints
 }
 
@@ -33,7 +35,8 @@ func thisLogin() login {
 	if user == "" {
 		user = os.Getenv("USER")
 	}
-	return login{cgroups: string(cgroups), uid: os.Geteuid(), user: user, ask: answer}
+	owner := cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("DOAS_USER"), user)
+	return login{cgroups: string(cgroups), uid: os.Geteuid(), user: user, owner: owner, ask: answer}
 }
 
 func answer(argv ...string) (string, error) {
@@ -91,7 +94,7 @@ func (l login) inSession() bool {
 	return false
 }
 
-// ends tells whether logind ends this user's sessions' processes. Where it doesn't answer, it doesn't run.
+// ends tells whether logind ends the processes of this session, whoever they run as. Where it doesn't answer, it doesn't run.
 func (l login) ends() bool {
 	out, err := l.ask("busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager",
 		"KillUserProcesses", "KillOnlyUsers", "KillExcludeUsers")
@@ -108,10 +111,10 @@ func (l login) ends() bool {
 		return false
 	}
 	switch {
-	case slices.Contains(except, l.user):
+	case slices.Contains(except, l.owner):
 		return false
 	case len(only) > 0:
-		return slices.Contains(only, l.user)
+		return slices.Contains(only, l.owner)
 	}
 	return lines[0] == "b true"
 }

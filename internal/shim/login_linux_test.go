@@ -40,10 +40,12 @@ func TestOutlive(t *testing.T) {
 		"only this user":      {sessionCgroups, 1000, "b false\nas 1 \"anna\"\nas 0\n", "", warn},
 		"root":                {sessionCgroups, 0, "b true\nas 0\nas 1 \"root\"\n", "", ""},
 		"root is not spared":  {sessionCgroups, 0, "b true\nas 0\nas 0\n", "", "systemd-run --scope --quiet --"},
+		"anna became root":    {sessionCgroups, 0, "b true\nas 0\nas 1 \"root\"\n", "", "systemd-run --scope --quiet --"},
+		"anna became bert":    {sessionCgroups, 1001, "b true\nas 0\nas 1 \"bert\"\n", "Linger=no\n", warn},
 		"garbage":             {sessionCgroups, 1000, "b true\n", "", ""},
 		"more garbage":        {sessionCgroups, 1000, "b true\nas 2 \"x\"\nas 0\n", "", ""},
 	} {
-		l := login{cgroups: tc.cgroups, uid: tc.uid, user: "anna", ask: func(argv ...string) (string, error) {
+		l := login{cgroups: tc.cgroups, uid: tc.uid, user: "anna", owner: "anna", ask: func(argv ...string) (string, error) {
 			out := map[string]string{"busctl": tc.logind, "loginctl": tc.linger}[argv[0]]
 			if out == "" {
 				return "", errors.New("no answer")
@@ -51,7 +53,10 @@ func TestOutlive(t *testing.T) {
 			return out, nil
 		}}
 		if tc.uid == 0 {
-			l.user = "root"
+			l.user, l.owner = "root", "root"
+		}
+		if strings.HasPrefix(name, "anna became") {
+			l.owner = "anna"
 		}
 		before, warning := l.outlive()
 		if got := strings.Join(before, " "); got != strings.TrimSuffix(tc.want, warn) || (warning != "") != (tc.want == warn) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -337,5 +338,59 @@ func TestBecomeFromAnyShell(t *testing.T) {
 			h.checkNoProcess(t, p.runID())
 			leftovers.Check(t, h.VarTmp)
 		})
+	}
+}
+
+// TestBecomeNothingOfTheLoginUser has a login user who put programs in front of the system's, on a host whose sudo passes on everything. None of
+// them is run as the other user, and a base that the user made is not used.
+func TestBecomeNothingOfTheLoginUser(t *testing.T) {
+	t.Parallel()
+	l := becomeLab(t, sshd.Options{
+		Shell: "/bin/bash", Sudoers: "Defaults !secure_path, !env_reset\nmrlogin ALL=(ALL) NOPASSWD: ALL\n",
+	})
+	h := l.hosts[0]
+	ran := filepath.Join(h.VarTmp, "ran")
+	evil := "#!/bin/sh\n/usr/bin/id -u >>/var/tmp/ran\nexit 1\n"
+	for _, name := range []string{
+		"sudo", "sh", "ls", "id", "uname", "cat", "rm", "mkdir", "chmod", "df", "gzip", "sha256sum", "mv", "sync", "wc", "busctl", "loginctl", "systemd-run", "etcdctl", "find", "du",
+	} {
+		if err := os.MkdirAll(filepath.Join(h.Home, "evil"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(h.Home, "evil", name), []byte(evil), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rc := "export PATH=" + h.Home + "/evil:$PATH ENV=" + h.Home + "/evil/sh BASH_ENV=" + h.Home + "/evil/sh CDPATH=/tmp IFS=x\n"
+	if err := os.WriteFile(filepath.Join(h.Home, ".bashrc"), []byte(rc), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	made := h.baseOf(0)
+	if err := os.Mkdir(made, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(made, sshd.FirstUID, sshd.FirstUID); err != nil {
+		t.Fatal(err)
+	}
+	// The prefix has the second say, so that nothing is written outside the test's directories.
+	prefix := "/var/tmp/second"
+	if err := os.Mkdir(h.outside(prefix), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := l.run(l.args("-b", "--prefix", prefix, "--json", "--no-cache", "--", "sh", "-c", "id -un; echo $PATH; "+throughEtcd)...)
+	p.wantCode(0)
+	if got := p.output("h1", false); !strings.HasPrefix(got, "root\n/usr/local/sbin:") || !strings.HasSuffix(got, "OK\nb\n") {
+		t.Errorf("output %q", got)
+	}
+	wantSaid(t, l.clean(2, "-b", "--prefix", prefix), "belongs to uid 61000")
+	uids, err := os.ReadFile(ran)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if slices.Contains(strings.Fields(string(uids)), "0") {
+		t.Errorf("a program of the login user was run as root: %q", uids)
+	}
+	if left, err := leftovers.Files(h.outside(prefix)); err != nil || len(left) > 1 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
