@@ -19,6 +19,7 @@ need bash bash
 need dash dash
 need fish fish
 need tcsh tcsh
+need zsh zsh
 need etcdctl etcd-client
 need strace strace
 need dbus-daemon dbus
@@ -43,6 +44,7 @@ need mandoc mandoc
 need qemu-aarch64-static qemu-user-static
 need readelf binutils
 need gcc gcc # the race detector needs cgo
+[ -e /usr/share/bash-completion/bash_completion ] || missing="$missing bash-completion"
 [ -e /lib/systemd/systemd ] || missing="$missing systemd"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /usr/lib/openssh/sftp-server ] || missing="$missing openssh-sftp-server"

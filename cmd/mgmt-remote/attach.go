@@ -108,7 +108,7 @@ up.`,
 		Example: `  mgmt-remote retry k3v9x0ab
   mgmt-remote retry k3v9x0ab web1`,
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: completeRuns(fleet.RunLive),
+		ValidArgsFunction: completeRunsAndHosts(fleet.RunLive),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host := ""
 			if len(args) > 1 {

@@ -61,6 +61,7 @@ unreachable hosts, 130 interrupted.`,
 		p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	})
 	f.hosts.complete(cmd)
+	completeConnections(cmd)
 	f.become.complete(cmd)
 	f.secret.complete(cmd)
 	return cmd

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -71,5 +72,36 @@ func usage(c *cobra.Command) error {
 		fmt.Fprintf(&b, "\nMore about a command: %s help COMMAND\n", c.Root().Name())
 	}
 	_, err := io.WriteString(c.OutOrStderr(), b.String())
+	return err
+}
+
+// atHosts is put at the end of what bash does for a completion: for it a word ends at an @, and it replaces what follows that.
+const atHosts = `
+    if [[ $cur == *@* && $COMP_WORDBREAKS == *@* ]]; then
+        local i
+        for i in "${!COMPREPLY[@]}"; do
+            COMPREPLY[i]=${COMPREPLY[i]#"${cur%"${cur##*@}"}"}
+        done
+    fi
+`
+
+// bashCompletion writes cobra's script, in which user@host is one word.
+func bashCompletion(cmd *cobra.Command, _ []string) error {
+	plain, err := cmd.Flags().GetBool("no-descriptions")
+	if err != nil {
+		return err
+	}
+	var script strings.Builder
+	if err := cmd.Root().GenBashCompletionV2(&script, !plain); err != nil {
+		return err
+	}
+	text := strings.ReplaceAll(script.String(), "_init_completion -n =:", "_init_completion -n =:@")
+	call := "    __" + cmd.Root().Name() + "_process_completion_results\n"
+	i := strings.LastIndex(text, call)
+	if i < 0 {
+		return errors.New("cobra's script for bash has changed: " + strings.TrimSpace(call) + " is not called")
+	}
+	i += len(call)
+	_, err = io.WriteString(cmd.OutOrStdout(), text[:i]+strings.TrimPrefix(atHosts, "\n")+text[i:])
 	return err
 }

@@ -95,6 +95,9 @@ Exit codes: 0, or 1 where something is wrong or no host is left.`,
 		p.BoolVar(&asJSON, "json", false, "one JSON object per host and line on stdout, with all origins")
 	})
 	f.complete(cmd)
+	if err := cmd.RegisterFlagCompletionFunc("explain", f.completeEntry); err != nil {
+		panic(err) // there is no such flag
+	}
 	return cmd
 }
 

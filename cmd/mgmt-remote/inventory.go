@@ -58,7 +58,7 @@ func (f *hostFlags) complete(cmd *cobra.Command) {
 		formats = append(formats, string(format))
 	}
 	for flag, values := range map[string]cobra.CompletionFunc{
-		"host": cobra.NoFileCompletions, "limit": cobra.NoFileCompletions, "inventory-cmd": cobra.NoFileCompletions,
+		"host": f.completeHost, "limit": f.completeLimit, "inventory-cmd": cobra.NoFileCompletions,
 		"inventory-format": cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp),
 	} {
 		if err := cmd.RegisterFlagCompletionFunc(flag, values); err != nil {

@@ -56,6 +56,7 @@ func describe(c *cobra.Command) {
 	case "mgmt-remote completion bash":
 		c.Example = "  source <(mgmt-remote completion bash)"
 		c.Long = "Write the completion script for bash to stdout. It needs the package\nbash-completion."
+		c.RunE = bashCompletion
 	case "mgmt-remote completion zsh":
 		c.Example = "  mgmt-remote completion zsh > \"${fpath[1]}/_mgmt-remote\""
 		c.Long = "Write the completion script for zsh to stdout. It needs compinit."

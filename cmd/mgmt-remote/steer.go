@@ -76,7 +76,7 @@ result is "canceled", which no exit code tells of. HOST may be many: web[1-20].`
 		Example: `  mgmt-remote drop k3v9x0ab web7
   mgmt-remote drop k3v9x0ab 'web[7-9]'`,
 		Args:              cobra.MinimumNArgs(2),
-		ValidArgsFunction: completeRuns(fleet.RunLive),
+		ValidArgsFunction: completeRunsAndHosts(fleet.RunLive),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return dropHosts(cmd.Context(), args[0], args[1:])
 		},

@@ -34,6 +34,13 @@ type onTerminal struct {
 // startOnTerminal starts the program as from a shell in a terminal of 80 columns; stdout is that terminal too.
 func startOnTerminal(t *testing.T, args ...string) *onTerminal {
 	t.Helper()
+	home := t.TempDir()
+	return startCommandOnTerminal(t, exec.Command("mgmt-remote", args...), "HOME="+home, "XDG_STATE_HOME="+home)
+}
+
+// startCommandOnTerminal does the same with any program.
+func startCommandOnTerminal(t *testing.T, cmd *exec.Cmd, env ...string) *onTerminal {
+	t.Helper()
 	tty, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -53,10 +60,8 @@ func startOnTerminal(t *testing.T, args ...string) *onTerminal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &onTerminal{t: t, tty: tty, more: make(chan []byte)}
-	p.cmd = exec.Command("mgmt-remote", args...)
-	home := t.TempDir()
-	p.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home, "SSH_AUTH_SOCK=", "TERM=xterm")
+	p := &onTerminal{t: t, tty: tty, more: make(chan []byte), cmd: cmd}
+	p.cmd.Env = append(append(os.Environ(), "SSH_AUTH_SOCK=", "TERM=xterm"), env...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = program, program, program
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	err = p.cmd.Start()
