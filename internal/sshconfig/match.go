@@ -85,7 +85,7 @@ func (l *lookup) matches(criteria []criterion) (bool, error) {
 			if !result {
 				continue // it is not run then
 			}
-			cmd, err := expandTokens(c.value, "CLdhijklnpru", l.token)
+			cmd, err := l.expandCommand(c.value, fileTokens)
 			if err != nil {
 				return false, fmt.Errorf("%s: match exec: %w", c.at, err)
 			}

@@ -152,7 +152,7 @@ func (s *settings) command(text string) (string, error) {
 	if strings.EqualFold(text, None) {
 		return "", nil
 	}
-	return expandTokens(text, "hnpr", s.token)
+	return s.expandCommand(text, "hnpr")
 }
 
 func (s *settings) number(k Keyword) int {

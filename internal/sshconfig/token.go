@@ -35,6 +35,34 @@ func expandTokens(s, allowed string, value func(token byte) string) (string, err
 	return b.String(), nil
 }
 
+// commandSafe are the characters that no shell takes for anything but themselves.
+const commandSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@%+=:,/[]~"
+
+// expandCommand is expandTokens for what a shell is going to read. Names that come from elsewhere, an inventory say, must not have in
+// them what the shell would take for a command; what stands in the files is theirs who wrote the command, too.
+func (l *lookup) expandCommand(s, allowed string) (string, error) {
+	var unsafe error
+	text, err := expandTokens(s, allowed, func(t byte) string {
+		given := ""
+		switch t {
+		case 'h', 'k', 'n':
+			given = l.query.Host
+		case 'j':
+			given = l.query.Jump
+		case 'r':
+			given = l.query.User
+		}
+		if strings.HasPrefix(given, "-") || strings.ContainsFunc(given, func(r rune) bool { return !strings.ContainsRune(commandSafe, r) }) {
+			unsafe = fmt.Errorf("%q is no name that is put into a command, where a shell could take it for something else", given)
+		}
+		return l.token(t)
+	})
+	if err == nil {
+		err = unsafe
+	}
+	return text, err
+}
+
 // expandEnv replaces ${NAME}.
 func expandEnv(s string, getenv func(string) (string, bool)) (string, error) {
 	var b strings.Builder

@@ -275,3 +275,61 @@ func TestAlgorithms(t *testing.T) {
 		}
 	}
 }
+
+// Names that come from elsewhere never become commands.
+func TestNamesAreNoCommands(t *testing.T) {
+	const command = "ProxyCommand nc -l %r %h %p\n"
+	for _, q := range []Query{
+		{Host: "$(id)"}, {Host: "a;id"}, {Host: "-oProxyCommand=id"}, {Host: "a b"}, {Host: "h", User: "`id`"}, {Host: "h", User: "a\nb"}, {Host: "h", User: "-l"},
+		{Host: "h", User: `corp\me`}, {Host: "h", User: "a'b"}, {Host: "h", User: "a|b"}, {Host: "h", User: "ü"}, {Host: "h*"}, {Host: "h", User: "a&"},
+	} {
+		if s, err := settingsOf(t, command, q); err == nil || !strings.Contains(err.Error(), "config:1: ProxyCommand: ") || !strings.Contains(err.Error(), "is no name that is put into a command") {
+			t.Errorf("%+v: %q, %v", q, s.SSH.ProxyCommand, err)
+		}
+		ran := filepath.Join(t.TempDir(), "ran")
+		if _, err := settingsOf(t, fmt.Sprintf("Match exec \"touch %s; : %%h %%r\"\n", ran), q); err == nil || !strings.Contains(err.Error(), "config:1: match exec: ") {
+			t.Errorf("%+v: %v", q, err)
+		}
+		if _, err := os.Stat(ran); err == nil {
+			t.Errorf("%+v: the command was run", q)
+		}
+		if _, err := settingsOf(t, "IdentityFile ~/%r-%h\n", q); err != nil { // no command
+			t.Error(err)
+		}
+	}
+	for _, q := range []Query{{Host: "2001:db8::1%eth0", User: "me@corp.example"}, {Host: "h_1.example", User: "a+b"}} {
+		if s, err := settingsOf(t, command, q); err != nil || s.SSH.ProxyCommand != "nc -l "+q.User+" "+q.Host+" 22" {
+			t.Error(s, err)
+		}
+	}
+	// What the file itself says is its own.
+	if s, err := settingsOf(t, "User $(whoami)\nHostName $(hostname)\n"+command, Query{Host: "h"}); err != nil || s.SSH.ProxyCommand != "nc -l $(whoami) $(hostname) 22" {
+		t.Error(s, err)
+	}
+}
+
+// The page names all keywords that count, and no other as one that does.
+func TestTheKeywordsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ssh-config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(page), "## What counts")
+	table, _, end := strings.Cut(table, "\nTokens (")
+	if !found || !end {
+		t.Fatal("the page has another form")
+	}
+	for _, k := range Keywords() {
+		if !strings.Contains(table, "`"+k.String()+"`") {
+			t.Errorf("%s is not documented", k)
+		}
+	}
+	for row := range strings.Lines(table) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(row, "|"), "|")
+		for i, name := range strings.Split(first, "`") {
+			if k, known := byName[strings.ToLower(name)]; i%2 == 1 && (!known || k == unused) {
+				t.Errorf("%s does not count", name)
+			}
+		}
+	}
+}

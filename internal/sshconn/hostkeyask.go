@@ -85,19 +85,24 @@ func refusedKey(key ssh.PublicKey) error {
 
 // work asks until nobody waits.
 func (q *keyQuestions) work() {
-	for {
+	for q.anybody() {
 		q.gather()
 		q.mu.Lock()
 		batch := slices.DeleteFunc(q.waiting, func(o *keyQuestion) bool { return o.ctx.Err() != nil })
 		q.waiting = nil
-		if len(batch) == 0 {
-			q.busy = false
-			q.mu.Unlock()
-			return
-		}
 		q.mu.Unlock()
-		q.question(batch)
+		if len(batch) > 0 {
+			q.question(batch)
+		}
 	}
+}
+
+// anybody reports whether somebody waits. After a no the next one who comes begins anew.
+func (q *keyQuestions) anybody() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.busy = len(q.waiting) > 0
+	return q.busy
 }
 
 // gather waits for more hosts.

@@ -81,17 +81,18 @@ func TestProxyCommandFails(t *testing.T) {
 	t.Setenv("SHELL", "/bin/sh")
 	host := inventory.Host{Name: "h", Addr: "127.0.0.1", Port: 1, User: "u", Password: goodPassword}
 	for command, want := range map[string]struct {
-		kind  fault.Kind
-		words []string
+		kind   fault.Kind
+		words  []string
+		within time.Duration
 	}{
-		"sh -c 'echo no way >&2; echo through >&2; exit 4'": {fault.Unreachable, []string{"exit status 4", "it said no way; through"}},
-		"/nonexistent-of-ours":                              {fault.Environment, []string{`proxy command "/nonexistent-of-ours"`, "exit status 127"}},
-		"true":                                              {fault.Unreachable, []string{"ended"}},
-		"sleep 1000":                                        {fault.Unreachable, []string{"no SSH server answered within 400ms"}},
+		"sh -c 'echo no way >&2; echo through >&2; exit 4'": {fault.Unreachable, []string{"exit status 4", "it said no way; through"}, 0},
+		"/nonexistent-of-ours":                              {fault.Environment, []string{`proxy command "/nonexistent-of-ours"`, "exit status 127"}, 0},
+		"true":                                              {fault.Unreachable, []string{"ended"}, 0},
+		"sleep 1000":                                        {fault.Unreachable, []string{"no SSH server answered within 400ms"}, 400 * time.Millisecond},
 	} {
 		o := insecure(t)
 		d := dialer(t, o)
-		_, err := d.Dial(t.Context(), withSSH(host, inventory.SSH{ProxyCommand: command, ConnectTimeout: 400 * time.Millisecond}))
+		_, err := d.Dial(t.Context(), withSSH(host, inventory.SSH{ProxyCommand: command, ConnectTimeout: want.within}))
 		wantFault(t, err, want.kind, want.words...)
 	}
 	// A command that is lost later ends the connection.
@@ -201,7 +202,7 @@ func TestHostKeysOfOneHost(t *testing.T) {
 type person struct {
 	answers
 	yes   bool
-	block bool
+	block chan struct{} // not nil: closed when the question is there, which then waits
 
 	asking    sync.Mutex
 	questions []string
@@ -211,7 +212,8 @@ func (p *person) Confirm(ctx context.Context, question string) (bool, error) {
 	p.asking.Lock()
 	defer p.asking.Unlock()
 	p.questions = append(p.questions, question)
-	if p.block {
+	if p.block != nil {
+		close(p.block)
 		<-ctx.Done()
 		return false, ctx.Err()
 	}
@@ -224,8 +226,8 @@ func asking(t *testing.T, p *person) (*Dialer, string) {
 	t.Setenv("HOME", t.TempDir())
 	file := filepath.Join(t.TempDir(), "known_hosts")
 	keys := newHostKeys(t, HostKeyOptions{Policy: Ask, Files: []string{file}, Confirm: p})
-	keys.questions.quiet, keys.questions.most = 200*time.Millisecond, 2*time.Second
-	return dialer(t, Options{HostKeys: keys, Auth: newAuth(t, AuthOptions{}), ConnectTimeout: 3 * time.Second}), file
+	keys.questions.quiet, keys.questions.most = 700*time.Millisecond, 10*time.Second
+	return dialer(t, Options{HostKeys: keys, Auth: newAuth(t, AuthOptions{})}), file
 }
 
 // One question is about all new hosts, with their fingerprints. Who said yes is not asked again, nor is who said no.
@@ -271,10 +273,13 @@ func TestNewHostsAreAskedAboutOnce(t *testing.T) {
 
 // A question that nobody waits for any more is taken back.
 func TestQuestionEndsWithTheDial(t *testing.T) {
-	p := &person{block: true}
+	p := &person{block: make(chan struct{})}
 	d, _ := asking(t, p)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-p.block
+		cancel()
+	}()
 	_, err := d.Dial(ctx, tcp(t, newServer(t)))
 	if err == nil {
 		t.Fatal("connected")
