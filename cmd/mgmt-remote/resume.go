@@ -108,6 +108,7 @@ func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
 
 // resume continues a run, or continues it only to stop it.
 func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLevel) error {
+	f.output.late = true
 	show, err := f.output.open(cmd.OutOrStdout(), f.verbose > 0)
 	if err != nil {
 		return err

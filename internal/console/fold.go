@@ -48,6 +48,7 @@ type Fold struct {
 // foldKey is what hosts of one group have in common.
 type foldKey struct {
 	stdout, stderr digest
+	missing        bool
 	end            string
 }
 
@@ -130,7 +131,7 @@ func (f *Fold) group(host string, said *spoken, end string, bad bool) {
 	if said == nil {
 		said = &spoken{}
 	}
-	key := foldKey{said.stdout.digest(), said.stderr.digest(), end}
+	key := foldKey{said.stdout.digest(), said.stderr.digest(), said.missing, end}
 	g := f.groups[key]
 	switch {
 	case g == nil:
@@ -242,6 +243,9 @@ func (f *Fold) diff(before, after string) string {
 // host writes looks like a line of ours.
 func (f *Fold) lines(g *foldGroup, p paint) string {
 	var b strings.Builder
+	if g.missing {
+		b.WriteString(elided + " some output is missing here: it was dropped, or another initiator had it\n")
+	}
 	for _, s := range []struct {
 		text *heard
 		mark string

@@ -192,6 +192,16 @@ func TestFoldOfOneWhoCameLate(t *testing.T) {
 	}
 }
 
+// Who has seen a part only says so, and does not call that equal to the whole.
+func TestFoldOfAPart(t *testing.T) {
+	part := out("b", "y\n")
+	part.Offset = 2
+	got := folded(t, FoldOptions{}, out("a", "y\n"), part, ended("a", messages.Exit{}), ended("b", messages.Exit{}))
+	if want := "a (1 host):\n| y\n\nb (1 host):\n… some output is missing here: it was dropped, or another initiator had it\n| y\n\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestFoldSaysWhereOutputWasCut(t *testing.T) {
 	got := folded(t, FoldOptions{MaxHost: 6, Diff: true}, out("a", "0123\n5678\n"), out("b", "0123\n5679\n"), ended("a", messages.Exit{}), ended("b", messages.Exit{}))
 	const cut = "| 0123\n| 5\n… 4 B more is not kept; --log-dir DIR keeps all\n\n"

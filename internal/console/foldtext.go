@@ -11,12 +11,16 @@ import (
 type spoken struct {
 	stdout, stderr heard
 	next           uint64 // offset of what comes next; what is before it was taken
+	missing        bool   // some was never seen: it was dropped, or told to another initiator
 }
 
 // add takes output, and keeps of it what fits: the host may have limit bytes in memory, and all hosts together room more. It
 // returns how many bytes it kept.
 func (s *spoken) add(e messages.OutputReceived, limit, room int) (kept int) {
 	data := e.Data
+	if e.Offset > s.next {
+		s.missing = true
+	}
 	if e.Offset < s.next { // told again after the initiator was killed
 		data = data[min(s.next-e.Offset, uint64(len(data))):]
 	}
