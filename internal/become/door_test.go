@@ -25,6 +25,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // dial connects to a server in this process that really executes commands.
 func dial(t *testing.T) *sshconn.Conn {
 	t.Helper()
+	_, again := serve(t)
+	return again(t)
+}
+
+// serve starts such a server and returns what connects to it.
+func serve(t *testing.T) (*sshfleet.Host, func(*testing.T) *sshconn.Conn) {
+	t.Helper()
 	servers, err := sshfleet.New(sshfleet.Options{Dir: t.TempDir(), Hosts: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -47,12 +54,15 @@ func dial(t *testing.T) *sshconn.Conn {
 		t.Fatal(err)
 	}
 	h := servers.Hosts()[0]
-	conn, err := dialer.Dial(t.Context(), inventory.Host{Name: "h1", Addr: "127.0.0.1", Port: h.Port(), User: h.User()})
-	if err != nil {
-		t.Fatal(err)
+	return h, func(t *testing.T) *sshconn.Conn {
+		t.Helper()
+		conn, err := dialer.Dial(t.Context(), inventory.Host{Name: "h1", Addr: "127.0.0.1", Port: h.Port(), User: h.User()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
 }
 
 // fakeSudo writes a sudo of the test's making. In it, $prompt is what it was told to ask with, and run runs the command.
