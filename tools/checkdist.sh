@@ -1,5 +1,5 @@
 #!/bin/sh
-# checkdist.sh: are the archives and packages in dist/ what people can install and run? As root, with Debian's tools.
+# checkdist.sh: are the archives and packages in dist/ what people can install and run? As root, with Debian's tools, on Linux 6.7.
 set -eu
 cd "$(dirname "$0")/../dist"
 dir=$(mktemp -d)
@@ -34,6 +34,9 @@ for platform in linux-amd64: linux-arm64:qemu-aarch64-static linux-armv7:qemu-ar
 		echo "$said" | tr -s ' ' | grep -q "^$program sha256" || die "$platform has no $program inside: $said"
 	done
 done
+
+# What it says is inside must be that, and be sent: hosts with another processor run it.
+[ "$arch" != amd64 ] || ../tools/armhosts.sh "$(echo "$dir"/mgmt-remote-*-linux-amd64/mgmt-remote)"
 
 # Packages: install, run in a root with nothing else, read the manual, remove.
 root=$dir/root

@@ -135,9 +135,6 @@ func leftover(rec record) (group, bool) {
 	return group{pgid: rec.Payload.PID, session: rec.Starter.PID}, true
 }
 
-// adoptOrphans makes this process the parent of all its descendants whose parents end.
-func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
-
 // payloadAttr is how the payload is started: in a process group of its own, with a SIGTERM for it when the shim dies. That signal follows
 // the thread that started it, which therefore never ends.
 func payloadAttr() *syscall.SysProcAttr {

@@ -55,8 +55,6 @@ func leftover(rec record) (group, bool) {
 	return group{pgid: rec.Payload.PID, session: rec.Starter.PID}, true
 }
 
-func adoptOrphans() error { return nil } // init has them
-
 func payloadAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 func maxRSSKiB(ru *syscall.Rusage) int64 {

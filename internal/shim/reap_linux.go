@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // reaper waits for all children of this process: payloads, and whom they left to us. No more than one may be used.
@@ -11,6 +13,23 @@ type reaper struct {
 	mu      sync.Mutex // held from a child's birth until it is known, so that its death is not missed
 	waiting map[int]chan<- ended
 	reaping bool // there is a child, as far as we know
+	adopts  bool // who loses its parent among our descendants becomes our child
+}
+
+// subreaper asks the kernel for that; tests replace it.
+var subreaper = func() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// adopt makes this process the parent of all its descendants whose parents end. Emulators of single programs (qemu's user mode, as
+// in containers of another architecture) refuse that. There init has them, as on other systems, and a payload runs all the same.
+func (r *reaper) adopt() error {
+	err := subreaper()
+	if err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.adopts = err == nil
+	return nil
 }
 
 // start has fork make a child. Its end is told once, in a channel with room for it.
@@ -33,11 +52,12 @@ func (r *reaper) start(fork func() (pid int, err error)) (int, <-chan ended, err
 	return pid, end, nil
 }
 
-// alone tells that no child is left, and so no descendant that did not run away from an earlier parent of ours.
+// alone tells that no child is left, and so no descendant that did not run away from an earlier parent of ours. Where init adopts, nobody
+// can tell.
 func (r *reaper) alone() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.reaping
+	return r.adopts && !r.reaping
 }
 
 func (r *reaper) reap() {

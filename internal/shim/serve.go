@@ -147,7 +147,7 @@ func remove(path string) error {
 // start starts the payload, which nobody but the keeper does again. What is wrong with the payload itself becomes its exit
 // record.
 func (s *server) start() error {
-	if err := adoptOrphans(); err != nil {
+	if err := s.reaper.adopt(); err != nil {
 		return fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	ln, address, allow, err := listenEndpoint(s.dir, s.spec)
