@@ -64,3 +64,32 @@ func TestAskAboutNewHosts(t *testing.T) {
 		t.Errorf("asked again:\n%s", out)
 	}
 }
+
+// The flag is a list of groups, and still the switch that it is without one.
+func TestAskFlag(t *testing.T) {
+	for _, c := range []struct {
+		given []string
+		want  string
+		all   bool
+	}{
+		{nil, "", false},
+		{[]string{"--ask-pass"}, "all", true},
+		{[]string{"--ask-pass=web", "--ask-pass=db"}, "web,db", false},
+		{[]string{"--ask-pass=web", "--ask-pass"}, "web,all", true},
+		{[]string{"--ask-pass=true"}, "all", true},
+		{[]string{"--ask-pass", "--ask-pass=false"}, "", false},
+	} {
+		cmd := newRunCommand()
+		if err := cmd.ParseFlags(c.given); err != nil {
+			t.Fatal(err)
+		}
+		f := cmd.Flags().Lookup("ask-pass").Value.(*askFlag)
+		if f.String() != c.want || f.all() != c.all {
+			t.Errorf("%q: %q, %v", c.given, f, f.all())
+		}
+	}
+	var f askFlag
+	if err := f.Replace([]string{"web", "db"}); err != nil || f.String() != "web,db" || len(f.GetSlice()) != 2 {
+		t.Error(f, err)
+	}
+}

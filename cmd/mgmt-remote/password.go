@@ -29,14 +29,37 @@ type askFlag []string
 func (f *askFlag) String() string { return strings.Join(*f, ",") }
 func (f *askFlag) Type() string   { return "group" }
 
-// Set adds a group; without one it is all hosts.
+// Set adds a group; without one it is all hosts. As it was a switch once and may be one in a file, true is all hosts and false none.
 func (f *askFlag) Set(group string) error {
-	if group == "" {
+	switch group {
+	case "":
 		return errors.New("name a group, or leave out the =")
+	case "false":
+		*f = nil
+		return nil
+	case "true":
+		group = inventory.All
 	}
 	*f = append(*f, group)
 	return nil
 }
+
+// Append, Replace and GetSlice make it a pflag.SliceValue, which may be a list in a file.
+func (f *askFlag) Append(group string) error { return f.Set(group) }
+
+// Replace takes groups instead of those that there are.
+func (f *askFlag) Replace(groups []string) error {
+	*f = nil
+	for _, group := range groups {
+		if err := f.Set(group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// GetSlice are the groups.
+func (f *askFlag) GetSlice() []string { return *f }
 
 // all reports whether the question is about all hosts.
 func (f *askFlag) all() bool { return slices.Contains(*f, inventory.All) }
