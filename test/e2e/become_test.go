@@ -394,3 +394,32 @@ func TestBecomeNothingOfTheLoginUser(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+// TestBecomeInBackground has a run go on without a terminal, retried, looked at and stopped by others; its initiator is killed on the way, and who
+// stops the run then gives the password again.
+func TestBecomeInBackground(t *testing.T) {
+	t.Parallel()
+	l := becomeLab(t, sshd.Options{Sudoers: "Defaults timestamp_timeout=0\nmrlogin ALL=(ALL) ALL\n"})
+	h := l.hosts[0]
+	secret := l.file("secret", sshd.Password+"\n", 0o600)
+	flags := []string{"-b", "--become-password-command", "cat " + secret, "--no-cache"}
+	run, initiator := l.background(l.args(append(flags, "--detach", "--", "sh", "-c", "echo up; exec sleep 1000")...)...)
+	follower := l.start("attach", "--json", run)
+	follower.awaitAnyOutput("h1")
+	h.KillSessions()
+	follower.await("attached again", func(e event) bool { return e.Type == "payload_started" && e.Reattached })
+	l.run("retry", run, "h1").wantCode(0)
+	status := l.run("status", run)
+	status.wantCode(0)
+	wantSaid(t, status.plain.String(), "h1", "Running")
+	if err := syscall.Kill(initiator, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, initiator)
+	follower.wantCode(1)
+
+	l.run("stop", run).wantCode(1) // nobody to ask
+	stop := l.run("stop", "--become-password-command", "cat "+secret, run)
+	stop.wantCode(0)
+	h.checkNothing(t, run)
+}
