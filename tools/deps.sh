@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests use besides Go: real SSH servers, sudo and doas, shells that login shells may be, etcdctl, ip,
-# ClusterShell's nodeset.
+# ClusterShell's nodeset, tmux.
 # Does nothing when all of it is there.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -26,6 +26,7 @@ need dbus-daemon dbus
 need nsenter util-linux
 need ip iproute2
 need nft nftables
+need tmux tmux
 need ping iputils-ping
 need ps procps
 need gzip gzip
@@ -34,7 +35,6 @@ need doas opendoas
 need git git
 need nodeset clustershell
 need useradd passwd
-need tmux tmux
 need dpkg-scanpackages dpkg-dev
 need dnf dnf
 need rpmbuild rpm

@@ -56,6 +56,9 @@ func attach(cmd *cobra.Command, run string, output outputFlags, verbose bool) er
 	if err != nil {
 		return err
 	}
+	if v := to.view(); v != nil {
+		v.Steer(attachedTo{ctx, run})
+	}
 	var end *messages.RunFinished
 	show := func(event messages.Event) error {
 		if e, over := event.(messages.RunFinished); over {

@@ -2,7 +2,15 @@
 
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// standardError is where everything goes that is said on standard error.
+func standardError() io.Writer { return os.Stderr }
 
 // fleetCommands are none in the program that hosts get for a graph payload (go build -tags engine): it applies
 // definitions and drives nobody, and is a third of the size without what that takes.

@@ -91,7 +91,11 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 			Name: m.Name(), Addr: addr, Port: m.Port(), User: m.User(), Prefix: m.Prefix(), Definition: demoDefinition(m),
 		})
 	}
-	show, err := (&outputFlags{json: json}).open(out, false)
+	output := outputFlags{json: json}
+	if !json {
+		output.form = formLines // what is done is the point, not how far it is
+	}
+	show, err := output.open(out, false)
 	if err != nil {
 		return err
 	}

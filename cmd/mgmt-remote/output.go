@@ -37,6 +37,7 @@ type look struct {
 
 // The names of forms that flags and defaults mean.
 const (
+	formLive  = "live"
 	formLines = "lines"
 	formFold  = "fold"
 	formJSON  = "json"
@@ -45,6 +46,7 @@ const (
 
 // forms are all values of --output.
 var forms = []form{
+	{formLive, "how far all hosts are, on a terminal, with keys to look at them and to steer the run", newLive},
 	{formLines, "a line for each step and host, and payload output behind the host's name", func(out io.Writer, l look) console.Printer {
 		return console.NewLines(out, console.LinesOptions{Terminal: l.terminal, Color: l.color, Verbose: l.verbose})
 	}},
@@ -75,7 +77,7 @@ type outputFlags struct {
 }
 
 func (f *outputFlags) register(p *pflag.FlagSet) {
-	p.StringVarP(&f.form, "output", "o", "", "`FORM` of what stdout shows: "+words(formNames())+" (default: lines)")
+	p.StringVarP(&f.form, "output", "o", "", "`FORM` of what stdout shows: "+words(formNames())+" (default: live on a terminal, else lines; with -v lines)")
 	p.BoolVar(&f.json, "json", false, "short for --output json: one event per line (docs/events.md)")
 	p.BoolVar(&f.diff, "diff", false, "with --output fold: of all groups but the biggest show only what differs from it")
 	f.asked = p.Lookup("diff")
@@ -108,13 +110,17 @@ func (f *outputFlags) complete(cmd *cobra.Command) {
 }
 
 // chosen returns the form that is asked for, or that fits where nothing is said.
-func (f *outputFlags) chosen() (form, error) {
+func (f *outputFlags) chosen(l look) (form, error) {
 	name := f.form
 	switch {
 	case f.json && name != "" && name != formJSON:
 		return form{}, fmt.Errorf("--json is --output json, and --output is %s: leave out one of them", name)
 	case f.json:
 		name = formJSON
+	case name == formLive && !l.terminal:
+		return form{}, errors.New("--output live is for terminals, and stdout is none")
+	case name == "" && l.terminal && !l.verbose && os.Getenv("TERM") != "dumb":
+		name = formLive
 	case name == "":
 		name = formLines
 	}
@@ -139,14 +145,14 @@ func (f *outputFlags) nothingShown() error {
 
 // open makes what a run is shown by: stdout first, then the files that are to be written.
 func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
-	form, err := f.chosen()
+	l := look{terminal: isTerminal(stdout), verbose: verbose, diff: f.diff, late: f.late}
+	form, err := f.chosen(l)
 	if err != nil {
 		return nil, err
 	}
 	if f.diff && form.name != formFold && f.asked.Annotations[originKey] == nil { // one who always wants it may do without
 		return nil, errors.New("--diff is for --output fold")
 	}
-	l := look{terminal: isTerminal(stdout), verbose: verbose, diff: f.diff, late: f.late}
 	switch f.color {
 	case colorAuto, "":
 		l.color = console.UseColor(l.terminal, os.Getenv)

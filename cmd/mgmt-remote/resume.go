@@ -157,6 +157,7 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 	if f.detach {
 		return detach(cmd, opts, show.files(), beside)
 	}
+	opts.SSH.Prompter = show.asking(opts.SSH.Prompter)
 	return drive(cmd, opts, show, beside)
 }
 

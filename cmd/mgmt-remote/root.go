@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +27,7 @@ etcd, although no host can reach another.`,
 		SilenceErrors: true,
 	}
 	root.SetUsageFunc(usage)
+	root.SetErr(standardError())
 	root.AddCommand(fleetCommands()...)
 	root.AddCommand(newApplyCommand(), newVersionCommand())
 	root.Flags().Bool("version", false, "show the version")
@@ -93,9 +93,9 @@ func newLogger(format string, verbose int) (*slog.Logger, error) {
 	opts := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
+		return slog.New(slog.NewTextHandler(standardError(), opts)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts)), nil
+		return slog.New(slog.NewJSONHandler(standardError(), opts)), nil
 	}
 	return nil, fmt.Errorf("--log-format %q: use text or json", format)
 }

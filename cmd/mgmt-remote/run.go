@@ -298,7 +298,8 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if f.detach {
 		return detach(cmd, opts, show.files(), beside)
 	}
-	if f.rollout.confirm && canAsk() {
+	opts.SSH.Prompter = show.asking(opts.SSH.Prompter)
+	if f.rollout.confirm && canAsk() && show.view() == nil { // which asks itself
 		c := newConfirmer()
 		opts.Observe, beside = c.observe, both(beside, c.run)
 	}

@@ -121,8 +121,15 @@ func (p *onTerminal) types(text string) {
 // ends waits for the end of the program and wants an exit code; it returns all that was shown.
 func (p *onTerminal) ends(code int) string {
 	p.t.Helper()
-	for data := range p.more {
-		p.shown.Write(data)
+	timeout := time.After(patienceWithPrograms)
+	for open := true; open; {
+		var data []byte
+		select {
+		case data, open = <-p.more:
+			p.shown.Write(data)
+		case <-timeout:
+			p.t.Fatalf("not ended within %v:\n%s", patienceWithPrograms, p.shown.String())
+		}
 	}
 	err := p.cmd.Wait()
 	var exit *exec.ExitError
@@ -196,7 +203,7 @@ func TestInteractiveAsksThreeTimes(t *testing.T) {
 		t.Errorf("a password was shown:\n%s", out)
 	}
 
-	p = startOnTerminal(t, args...)
+	p = startOnTerminal(t, append([]string{"run", "--output", "lines"}, args[1:]...)...)
 	for range 3 {
 		p.sees("assword")
 		p.types("wrong\r")
@@ -216,9 +223,24 @@ func TestPromptsComeOneAtATime(t *testing.T) {
 	p.ends(exitOK)
 }
 
+// TestQuestionsInTheLiveView: the view gives way to questions, also to the last one before the end, and never stands in the way of that.
+func TestQuestionsInTheLiveView(t *testing.T) {
+	args := append(terminalFleet(t, withPassword("h1", "h2")), "--interactive", "--output", "live", "--", "true")
+	for range 5 { // the end may come at any moment after the last answer
+		p := startOnTerminal(t, args...)
+		for range 6 {
+			p.sees("assword")
+			p.types("wrong\r")
+		}
+		if out := p.ends(exitFailed); strings.Contains(out, "wrong") || !strings.Contains(out, "0 of 2 hosts ok") {
+			t.Errorf("a password was shown, or no report:\n%s", out)
+		}
+	}
+}
+
 func TestInterruptAtTheTerminal(t *testing.T) {
 	t.Setenv("NO_COLOR", "")
-	p := startOnTerminal(t, append(terminalFleet(t, sshfleet.Options{Names: []string{"h1"}}), "--", "sh", "-c", `trap '' INT TERM; echo ready; while :; do sleep 0.1; done`)...)
+	p := startOnTerminal(t, append(terminalFleet(t, sshfleet.Options{Names: []string{"h1"}}), "--output", "lines", "--", "sh", "-c", `trap '' INT TERM; echo ready; while :; do sleep 0.1; done`)...)
 	p.sees("ready")
 	p.types("\x03")
 	p.sees("mgmt-remote: stopping: payloads are asked to end")
@@ -236,7 +258,7 @@ func TestInterruptAtTheTerminal(t *testing.T) {
 func TestNoColor(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
 	args := terminalFleet(t, sshfleet.Options{Names: []string{"h1"}})
-	p := startOnTerminal(t, append(args, "--", "printf", `\033[2Jplain\n`)...)
+	p := startOnTerminal(t, append(args, "--output", "lines", "--", "printf", `\033[2Jplain\n`)...)
 	if out := p.ends(exitOK); strings.Contains(out, "\x1b") || !strings.Contains(out, "plain") {
 		t.Errorf("escapes reached the terminal: %q", out)
 	}

@@ -92,6 +92,12 @@ func (t *Terminal) Text() (string, error) {
 	return t.tmux("capture-pane", "-p")
 }
 
+// Alternate tells whether a program has the screen to itself, and has not given it back.
+func (t *Terminal) Alternate() (bool, error) {
+	out, err := t.tmux("display-message", "-p", "#{alternate_on}")
+	return strings.TrimSpace(out) == "1", err
+}
+
 // Close ends the program and the terminal, and waits until the program is gone. One whose program has ended is closed already, which
 // is no error.
 func (t *Terminal) Close() error {
