@@ -7,11 +7,7 @@ version=$1 ldflags=$2
 export LC_ALL=C
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
-case $version in
-v[0-9]*) version=${version#v} ;;
-*) version=0.0.0+$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$version ;; # no tag: lower than any version that will be
-esac
-version=$(echo "$version" | tr - .) # packages take no hyphen
+version=$(tools/packageversion.sh "$version" "$SOURCE_DATE_EPOCH")
 
 rm -rf dist
 mkdir -p dist
