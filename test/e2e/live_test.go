@@ -98,7 +98,7 @@ func (s *screen) golden(name, text string) {
 	got := strings.Join(lines, "\n") + "\n"
 	path := filepath.Join("testdata", fmt.Sprintf("live-%s-%dx%d.txt", name, s.width, s.height))
 	if *updateScreens {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // for everybody to read
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			s.Fatal(err)
 		}
 	}

@@ -132,7 +132,7 @@ func (t *terminal) golden(name string) {
 	path := filepath.Join("testdata", fmt.Sprintf("%s-%dx%d.txt", name, t.m.width, t.m.height))
 	got := t.screen() + "\n"
 	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // for everybody to read
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

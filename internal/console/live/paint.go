@@ -10,14 +10,13 @@ import (
 // The styles of the view. The colours are the terminal's own, so that they are readable on dark and light backgrounds; where
 // there are none, all the view says is in its words.
 var (
-	bold     = lipgloss.NewStyle().Bold(true)
-	faint    = lipgloss.NewStyle().Faint(true)
-	inverse  = lipgloss.NewStyle().Reverse(true)
-	good     = lipgloss.NewStyle().Foreground(lipgloss.Green)
-	warning  = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
-	bad      = lipgloss.NewStyle().Foreground(lipgloss.Red)
-	atWork   = lipgloss.NewStyle().Foreground(lipgloss.Cyan)
-	ordinary = lipgloss.NewStyle()
+	bold    = lipgloss.NewStyle().Bold(true)
+	faint   = lipgloss.NewStyle().Faint(true)
+	inverse = lipgloss.NewStyle().Reverse(true)
+	good    = lipgloss.NewStyle().Foreground(lipgloss.Green)
+	warning = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
+	bad     = lipgloss.NewStyle().Foreground(lipgloss.Red)
+	atWork  = lipgloss.NewStyle().Foreground(lipgloss.Cyan)
 )
 
 func (p place) style() lipgloss.Style {
