@@ -389,9 +389,14 @@ func (r *running) end(report Report) error {
 	if r.etcd != nil {
 		errs = append(errs, r.etcd.Close())
 	}
+	failed := slices.ContainsFunc(report.Results, func(m messages.Result) bool {
+		return m.Outcome != messages.OutcomeSucceeded && m.Outcome != messages.OutcomeCanceled // which somebody wanted
+	})
 	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return !final(m) })
 	if r.fleet.opts.KeepState || r.keep || left {
 		errs = append(errs, r.saveEnd(), r.run.Close())
+	} else if failed {
+		errs = append(errs, r.keepForRetry())
 	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {
 		errs = append(errs, err, r.run.Close()) // what is not forgotten is still to be unlocked
 	} else {

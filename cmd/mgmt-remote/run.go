@@ -40,6 +40,8 @@ type runFlags struct {
 	hosts  hostFlags
 	prefix string
 
+	retryFailed string // the run
+
 	payload  string
 	binary   string
 	env      []string
@@ -99,7 +101,8 @@ func newRunCommand() *cobra.Command {
 		Use: `run [flags] FILE.yaml…
   mgmt-remote run [flags] -H HOST… FILE.yaml
   mgmt-remote run [flags] -H HOST… -- COMMAND [ARG]…
-  mgmt-remote run [flags] -H HOST… --payload mgmt --binary MGMT CODE`,
+  mgmt-remote run [flags] -H HOST… --payload mgmt --binary MGMT CODE
+  mgmt-remote run [flags] --retry-failed RUN [FILE.yaml | -- COMMAND [ARG]…]`,
 		Short: "Run a graph definition, a command or mgmt on hosts",
 		Long: `Run a payload on every host: connect, make a directory, copy, tunnel etcd back,
 run, finish, close the tunnel, clean up, disconnect. A host that fails never
@@ -171,6 +174,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	p.SortFlags = false
 	flagGroup(p, "Hosts and payload", func(p *pflag.FlagSet) {
 		f.hosts.register(p, "a `HOST` to run on, or many: 'web[1-20]' (repeatable)")
+		p.StringVar(&f.retryFailed, "retry-failed", "", "run on the hosts of `RUN` that did not succeed, what was run then unless something else is named (docs/rollout.md)")
 		p.StringVar(&f.prefix, "prefix", "", "work in `DIR` on the hosts (default: the first usable of /var/tmp, ~/.cache, /tmp)")
 		p.StringVar(&f.payload, "payload", "", "`KIND` of payload: graph, command or mgmt (default: a command after --, else a graph)")
 		p.StringVar(&f.binary, "binary", "", "copy the local `FILE` and run it as the command, or as mgmt")
@@ -214,6 +218,9 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	p.Lookup("max-runtime").DefValue = ""
 	f.complete(cmd)
 	f.rollout.complete(cmd)
+	completeWith(cmd, "retry-failed", func(cmd *cobra.Command, _ []string, text string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return completeRuns(fleet.RunFinished)(cmd, nil, text)
+	})
 }
 
 // connect adds the flags that say how a connection is made.
@@ -248,6 +255,9 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 		if !cmd.Flags().Changed("orphan-timeout") {
 			opts.OrphanTimeout = fleet.StayOrphanTimeout
 		}
+	}
+	if f.retryFailed != "" {
+		return runAgain(cmd, f, show, files, command)
 	}
 	if f.stay {
 		if cmd.Flags().Changed("retry-for") {
@@ -295,11 +305,16 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 		}
 		beside = follower.run
 	}
+	return f.begin(cmd, opts, show, beside)
+}
+
+// begin runs a fleet, here or in the background.
+func (f *runFlags) begin(cmd *cobra.Command, opts fleet.Options, show shown, beside func(context.Context, *fleet.Fleet)) error {
 	if f.detach {
 		return detach(cmd, opts, show.files(), beside)
 	}
 	opts.SSH.Prompter = show.asking(opts.SSH.Prompter)
-	if f.rollout.confirm && canAsk() && show.view() == nil { // which asks itself
+	if opts.Rollout.Confirm && canAsk() && show.view() == nil { // which asks itself
 		c := newConfirmer()
 		opts.Observe, beside = c.observe, both(beside, c.run)
 	}

@@ -293,7 +293,7 @@ func (r *Run) Results() map[string]json.RawMessage { return r.journal.results() 
 // Errors are faults of kind Environment.
 func (r *Run) Log(host string) (*Log, error) {
 	const op = "open the output log"
-	dir := filepath.Join(r.dir, "logs")
+	dir := filepath.Join(r.dir, logsDir)
 	if host == "" || strings.ContainsAny(host, "/\x00") || host[0] == '.' {
 		return nil, fault.New(fault.Bug, op, "%q is no host name", host)
 	}
@@ -317,7 +317,14 @@ func (r *Run) Close() error {
 // closed before. Where a session may still exist on its host nothing is deleted, the run stays open, and
 // errors.Is(err, ErrUnfinished).
 func (r *Run) Remove() error {
-	const op = "remove the run's state"
+	if err := r.unfinished(); err != nil {
+		return fault.Wrap(fault.Environment, "remove the run's state", err)
+	}
+	return r.Forget()
+}
+
+// unfinished names the hosts that may have a session.
+func (r *Run) unfinished() error {
 	var open []string
 	for _, host := range r.Sessions() {
 		if rec, _ := r.Session(host); rec.Phase != PhaseCleaned {
@@ -325,9 +332,26 @@ func (r *Run) Remove() error {
 		}
 	}
 	if len(open) > 0 {
-		return fault.Wrap(fault.Environment, op, fmt.Errorf("%w: %s", ErrUnfinished, strings.Join(abridge(open), ", ")))
+		return fmt.Errorf("%w: %s", ErrUnfinished, strings.Join(abridge(open), ", "))
 	}
-	return r.Forget()
+	return nil
+}
+
+// Shrink deletes what of a finished run is large: the data of its etcd, and its logs. Both must be closed before. What the run was to do
+// and how it ended stays. Where a session may still exist on its host nothing is deleted, and errors.Is(err, ErrUnfinished).
+func (r *Run) Shrink() error {
+	const op = "keep how the run ended"
+	if err := r.unfinished(); err != nil {
+		return fault.Wrap(fault.Environment, op, err)
+	}
+	errs := []error{writeDurably(filepath.Join(r.dir, shrunkFile), nil)}
+	for _, dir := range []string{r.EtcdDir(), filepath.Join(r.dir, logsDir)} {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fault.Wrap(fault.Environment, op, err)
+	}
+	return nil
 }
 
 // Forget is Remove without a look at what may be left on hosts: sessions there end by themselves after their orphan

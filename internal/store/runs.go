@@ -38,6 +38,12 @@ type Peek struct {
 	Results  map[string]json.RawMessage
 }
 
+// Shrunk reports whether only what it was to do and how it ended is left, see Run.Shrink.
+func (p Peek) Shrunk() bool {
+	_, err := os.Stat(filepath.Join(p.Dir, shrunkFile))
+	return err == nil
+}
+
 // Finished reports whether nothing of the run is left anywhere: it ended by itself, and only its state was kept.
 func (p Peek) Finished() bool {
 	for _, rec := range p.Sessions {

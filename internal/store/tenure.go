@@ -18,6 +18,10 @@ const (
 	specFile    = "spec.json"
 	tenureFile  = "initiator.json"
 	endFile     = "end.json"
+	// shrunkFile says that nothing else is kept, see Run.Shrink.
+	shrunkFile = "shrunk"
+	// logsDir has the output of hosts.
+	logsDir = "logs"
 )
 
 // tenure counts the initiators of a run, one after the other.

@@ -1,0 +1,72 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/mgmt-remote/mgmt-remote/internal/store"
+	"github.com/mgmt-remote/mgmt-remote/messages"
+)
+
+// ErrNothingFailed tells that every host of a run succeeded.
+var ErrNothingFailed = errors.New("every host succeeded")
+
+// RetryFailed returns the options of a finished run for a new one on those of its hosts that did not succeed, for whatever reason, in
+// the order in which they were given. What the caller adds is what it adds to those of Saved. Where every host succeeded,
+// errors.Is(err, ErrNothingFailed); where sessions may be left on hosts, errors.Is(err, ErrUnfinished): whoever continues that run
+// looks after them; where there is no such run, errors.Is(err, fs.ErrNotExist).
+func RetryFailed(stateDir, run string) (Options, error) {
+	peek, err := store.PeekRun(stateDir, run)
+	if err != nil {
+		return Options{}, err
+	}
+	saved, err := savedRun(peek)
+	if err != nil {
+		return Options{}, err
+	}
+	switch saved.State {
+	case RunLive:
+		return Options{}, fmt.Errorf("run %s goes on, driven by %s: %w", run, saved.Owner, ErrUnfinished)
+	case RunInterrupted:
+		return Options{}, fmt.Errorf("sessions of run %s may be left on hosts, `mgmt-remote resume %s` looks after them: %w", run, run, ErrUnfinished)
+	}
+	o, err := Saved(stateDir, run)
+	if err != nil {
+		return Options{}, err
+	}
+	ok := func(name string) bool {
+		i := slices.IndexFunc(saved.Results, func(r messages.Result) bool { return r.Host == name })
+		return i >= 0 && saved.Results[i].Outcome == messages.OutcomeSucceeded
+	}
+	o.Run = ""
+	o.Hosts = slices.DeleteFunc(o.Hosts, func(h Host) bool { return ok(h.Name) })
+	o.Rollout.Canary = slices.DeleteFunc(o.Rollout.Canary, ok)
+	if len(o.Hosts) == 0 {
+		return Options{}, fmt.Errorf("run %s: %w", run, ErrNothingFailed)
+	}
+	return o, nil
+}
+
+// keptForRetry is how many finished runs are kept only because hosts of them did not succeed.
+const keptForRetry = 10
+
+// keepForRetry keeps of a finished run what RetryFailed needs, and closes it. Of those that were kept before, the oldest go.
+func (r *running) keepForRetry() error {
+	stateDir := r.fleet.opts.StateDir
+	errs := []error{r.saveEnd(), r.run.Shrink(), r.run.Close()}
+	peeks, err := store.ListRuns(stateDir)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	kept := 0
+	for _, p := range peeks { // the newest first
+		if p.Held || !p.Finished() || !p.Shrunk() {
+			continue
+		}
+		if kept++; kept > keptForRetry {
+			errs = append(errs, Forget(stateDir, p.ID))
+		}
+	}
+	return errors.Join(errs...)
+}
