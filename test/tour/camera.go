@@ -102,6 +102,10 @@ func (c *camera) act(a action) error {
 	if err := c.hold(a.look); err != nil {
 		return err
 	}
+	// Keys that come too late would be taken for a command.
+	if text := c.text(); prompt.MatchString(text) {
+		return fmt.Errorf("the command has ended before keys %q%q:\n%s", a.text, a.press, text)
+	}
 	if a.text != "" {
 		if err := c.terminal.Type(a.text); err != nil {
 			return err
@@ -115,7 +119,7 @@ func (c *camera) act(a action) error {
 
 // check fails unless the last frame shows what it should.
 func (c *camera) check(re *regexp.Regexp) error {
-	if text := plain(c.frames[len(c.frames)-1].screen.Styled); re != nil && !re.MatchString(text) {
+	if text := c.text(); re != nil && !re.MatchString(text) {
 		return fmt.Errorf("%v is not to be seen at the end:\n%s", re, text)
 	}
 	return nil
@@ -169,5 +173,10 @@ func (c *camera) shoot() (string, error) {
 		c.frames = append(c.frames, frame{c.now, screen})
 		c.idle = 0
 	}
-	return strings.TrimRight(plain(screen.Styled), "\n"), nil
+	return c.text(), nil
+}
+
+// text is what the last frame shows, without colours.
+func (c *camera) text() string {
+	return strings.TrimRight(plain(c.frames[len(c.frames)-1].screen.Styled), "\n")
 }

@@ -100,7 +100,7 @@ func body(ctx context.Context, p *simhost.Process, kernel string, i int) int {
 // upgrade takes a different time on each host, and fails where the kernel is old.
 func upgrade(ctx context.Context, p *simhost.Process, kernel string, i int) int {
 	const stages = 4
-	stage := 200*time.Millisecond + time.Duration(i*7%11)*90*time.Millisecond
+	stage := 700*time.Millisecond + time.Duration(i*3%11)*200*time.Millisecond
 	tick := time.NewTicker(stage)
 	defer tick.Stop()
 	for n := range stages {

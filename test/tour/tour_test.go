@@ -118,6 +118,18 @@ func TestFailsWhereTheEndIsAnother(t *testing.T) {
 	}
 }
 
+// Keys for a command that has ended are not typed at the shell.
+func TestFailsWhereKeysAreLate(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := record(t.Context(), program, []scene{{about: "all", command: "mgmt-remote", actions: []action{{look: 20, text: "q"}}}})
+	if err == nil || !strings.Contains(err.Error(), `all: the command has ended before keys "q"`) {
+		t.Errorf("%v", err)
+	}
+}
+
 // A frame is drawn as its terminal showed it: colours, blanks, wide characters, the cursor; what stays the same is drawn once.
 func TestDraws(t *testing.T) {
 	first := terminal.Screen{Styled: "\x1b[1;32m$\x1b[0m a  b <&>\n\n\x1b[7m rev \x1b[0m\x1b[38;5;203mred\x1b[0m \x1b[3;4;38;2;1;2;3mx\x1b[0m 日本\n\x1b[2mfaint\x1b[0m"}
