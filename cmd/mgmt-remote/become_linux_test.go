@@ -14,7 +14,8 @@ func TestAskBecomePassAsksOnceForAllHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append(terminalFleet(t, sshfleet.Options{Names: []string{"h1", "h2", "h3"}}), "--become", "--become-user", self.Username, "--ask-become-pass", "--", "true")
+	args := append(terminalFleet(t, sshfleet.Options{Names: []string{"h1", "h2", "h3"}}), "--become", "--become-user", self.Username, "--ask-become-pass",
+		"--output", "lines", "--", "true") // the live view names all steps, also before they are done
 	p := startOnTerminal(t, args...)
 	p.sees("Password to become another user, for all hosts: ")
 	if strings.Contains(p.shown.String(), "1 connect") {
