@@ -160,7 +160,10 @@ type Options struct {
 	OrphanTimeout    time.Duration // how long a session lives without us; 0 = 30 minutes, 7 days with Stay; < 0 = for ever
 	OutputCap        int64         // bytes of output kept on a host that nobody reads; 0 = 64 MiB
 	NoCache          bool          // leave nothing at all on the hosts
-	KeepState        bool          // keep the run's state and output on this machine after a finished run
+	// DryRun has Run look at the hosts and tell what it would do there, as HostPlanned, without changing anything on them or in the
+	// state of runs. A host of which that is known has succeeded. There is no etcd; waves are told, and not waited for.
+	DryRun    bool
+	KeepState bool // keep the run's state and output on this machine after a finished run
 
 	EtcdEndpoints []string    // an etcd of your own; nil = one in this process
 	EtcdTLS       *tls.Config // for EtcdEndpoints

@@ -33,6 +33,9 @@ func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
 	if ran {
 		return Report{}, errors.New("a fleet runs once: make another one")
 	}
+	if f.opts.DryRun {
+		return f.dryRun(ctx)
+	}
 	run, err := f.openRun(ctx)
 	if err != nil {
 		return Report{}, err
@@ -236,7 +239,7 @@ func (r *running) drive(ctx context.Context) (Report, error) {
 	case why := <-r.crashed:
 		return r.gone(why)
 	case <-ctx.Done():
-	case <-r.etcd.Failed():
+	case <-r.etcdFailed():
 		broken = fault.New(fault.Environment, "etcd", "the embedded etcd ended by itself").
 			WithRemedy("look for a full disk below %s", r.run.Dir())
 	}
@@ -267,6 +270,9 @@ func (r *running) start(system *actor.ActorSystem) {
 	names := slices.Sorted(slices.Values(f.order))
 	r.events.post(messages.RunStarted{At: now(), Run: r.run.ID(), Hosts: names})
 	waves := f.waves()
+	if f.opts.DryRun {
+		r.tellWaves(waves)
+	}
 	f.root, f.running = system.Root, r
 	props := supervisor.Props(r.supervision(waves)).Configure(actor.WithGuardian(&guardian{r.crashed}))
 	f.supervisor = f.root.SpawnPrefix(props, "fleet-"+r.run.ID())
@@ -305,6 +311,12 @@ func (r *running) supervision(waves [][]string) supervisor.Config {
 	if r.alone = o.hostsConvergeAlone(len(r.fleet.order), len(waves)); r.alone {
 		mode = converge.Host
 	}
+	if o.DryRun {
+		return supervisor.Config{
+			Run: r.run.ID(), Host: r.hostProps, Observe: r.events.post, Policy: policy, MaxConnections: o.MaxConnections,
+			MaxHandshakes: o.MaxHandshakes, MaxRuntime: o.MaxRuntime, Patience: o.Patience, Logger: o.Logger,
+		}
+	}
 	return supervisor.Config{
 		Run:        r.run.ID(),
 		Host:       r.hostProps,
@@ -338,7 +350,7 @@ func (r *running) hostProps(name string) *actor.Props {
 	}
 	return host.Props(host.Config{
 		Run: r.run.ID(), Host: inventoryHost(h), File: h.file(), Vars: h.Vars, Payload: f.payload, Dialer: f.dialer, Become: h.becomes(), Passwords: f.become,
-		Gateway: r.gateway, Ledger: r.run, Output: r.outputs.of(name), OnReboot: onReboot, Deadlines: f.opts.Deadlines,
+		Gateway: r.gateway, Ledger: r.run, Output: r.outputs.of(name), OnReboot: onReboot, Deadlines: f.opts.Deadlines, DryRun: f.opts.DryRun,
 	})
 }
 
@@ -367,6 +379,25 @@ func (r *running) saveEnd() error {
 
 // end closes what was opened. The state of a run that left nothing anywhere is removed, unless it is to be kept.
 func (r *running) end(report Report) error {
+	errs := []error{r.closeParts()}
+	failed := slices.ContainsFunc(report.Results, func(m messages.Result) bool {
+		return m.Outcome != messages.OutcomeSucceeded && m.Outcome != messages.OutcomeCanceled // which somebody wanted
+	})
+	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return !final(m) })
+	if r.fleet.opts.KeepState || r.keep || left {
+		errs = append(errs, r.saveEnd(), r.run.Close())
+	} else if failed {
+		errs = append(errs, r.keepForRetry())
+	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {
+		errs = append(errs, err, r.run.Close()) // what is not forgotten is still to be unlocked
+	} else {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// closeParts closes everything but the run's state.
+func (r *running) closeParts() error {
 	var errs []error
 	if r.control != nil {
 		errs = append(errs, r.control.Close())
@@ -388,19 +419,6 @@ func (r *running) end(report Report) error {
 	}
 	if r.etcd != nil {
 		errs = append(errs, r.etcd.Close())
-	}
-	failed := slices.ContainsFunc(report.Results, func(m messages.Result) bool {
-		return m.Outcome != messages.OutcomeSucceeded && m.Outcome != messages.OutcomeCanceled // which somebody wanted
-	})
-	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return !final(m) })
-	if r.fleet.opts.KeepState || r.keep || left {
-		errs = append(errs, r.saveEnd(), r.run.Close())
-	} else if failed {
-		errs = append(errs, r.keepForRetry())
-	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {
-		errs = append(errs, err, r.run.Close()) // what is not forgotten is still to be unlocked
-	} else {
-		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

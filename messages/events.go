@@ -98,6 +98,28 @@ type HostWarned struct {
 	Text string    `json:"text"` // for people: what, and what to do about it
 }
 
+// HostPlanned tells what a run would do on a host. Nothing was changed there.
+type HostPlanned struct {
+	At       time.Time     `json:"at"`
+	Host     string        `json:"host"`
+	Platform string        `json:"platform"` // as in "linux/amd64"
+	User     string        `json:"user"`     // the effective one
+	Action   string        `json:"action"`   // start, attach, clean up or nothing
+	Base     string        `json:"base"`     // the base directory
+	Exists   bool          `json:"exists"`   // it is there
+	Copies   []PlannedCopy `json:"copies"`
+	Tunnel   string        `json:"tunnel"`  // forward (stdio where the server refuses that) or stdio; empty where there is none
+	Command  []string      `json:"command"` // what the payload would be
+	Cache    bool          `json:"cache"`   // copies of programs stay
+}
+
+// PlannedCopy is a file that a host would have.
+type PlannedCopy struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`  // before compression
+	Cached bool   `json:"cached"` // it is there, and would not be sent
+}
+
 // DefinitionUpdated tells that a changed definition is on the host, where the running payload finds it.
 type DefinitionUpdated struct {
 	At      time.Time `json:"at"`
@@ -238,6 +260,7 @@ func (RunFinished) event()          {}
 func (PayloadRestarted) event()     {}
 func (PayloadRerun) event()         {}
 func (HostWarned) event()           {}
+func (HostPlanned) event()          {}
 func (WaveStarted) event()          {}
 func (WaveFinished) event()         {}
 func (RunExceeded) event()          {}

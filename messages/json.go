@@ -25,6 +25,7 @@ var eventTypes = map[string]eventType{
 	"payload_restarted":      eventOf[PayloadRestarted](),
 	"payload_rerun":          eventOf[PayloadRerun](),
 	"host_warned":            eventOf[HostWarned](),
+	"host_planned":           eventOf[HostPlanned](),
 	"definition_updated":     eventOf[DefinitionUpdated](),
 	"definition_not_updated": eventOf[DefinitionNotUpdated](),
 	"payload_ended":          eventOf[PayloadEnded](),

@@ -65,6 +65,7 @@ type Config struct {
 	Output    exec.Output
 	OnReboot  lifecycle.OnReboot
 	Deadlines Deadlines // zero = DefaultDeadlines
+	DryRun    bool      // look, say what would be done, and leave
 }
 
 // Props makes the actor's props.
@@ -138,7 +139,7 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 		a.begin, a.carry, a.newest = m, m.Carry, m.Definition
 		return lifecycle.Begun{
 			Wait: m.Delay > 0, Trace: m.Carry.Trace, Stop: m.Stop, Finish: m.Finish, Newest: m.Definition.Version, There: m.Carry.Definition,
-			Stay: m.Stay, Reboot: a.cfg.OnReboot,
+			Stay: m.Stay, Reboot: a.cfg.OnReboot, Dry: a.cfg.DryRun,
 		}
 	case messages.StopHost:
 		return lifecycle.Stop{Level: m.Level}

@@ -28,6 +28,8 @@ func (a *hostActor) perform(ctx actor.Context, effect lifecycle.Effect) {
 		a.dial()
 	case lifecycle.CancelConnect:
 		a.cancel()
+	case lifecycle.Preview:
+		a.tell(a.planned(e.Next))
 	case lifecycle.Probe:
 		a.kids.dropAll(ctx)
 		a.work.GoWithin(a.cfg.Deadlines.Step, probeWith(a.cfg, a.conn, a.newest))

@@ -321,6 +321,8 @@ func hostOf(event messages.Event) string {
 		return m.Host
 	case messages.HostWarned:
 		return m.Host
+	case messages.HostPlanned:
+		return m.Host
 	case messages.PayloadEnded:
 		return m.Host
 	case messages.OutputDropped:

@@ -74,6 +74,7 @@ type outputFlags struct {
 	late  bool        // no flag: the beginning of the run is not seen
 
 	logDir, report string
+	plans          bool // the run only looks
 }
 
 func (f *outputFlags) register(p *pflag.FlagSet) {
@@ -161,7 +162,11 @@ func (f *outputFlags) open(stdout io.Writer, verbose bool) (shown, error) {
 	default:
 		return nil, fmt.Errorf("--color %q: use auto, always or never", f.color)
 	}
-	all := shown{{Printer: form.printer(stdout, l), to: "stdout"}}
+	printer := form.printer
+	if f.plans && form.name != formJSON {
+		printer = func(out io.Writer, l look) console.Printer { return console.NewPlans(out, l.color) }
+	}
+	all := shown{{Printer: printer(stdout, l), to: "stdout"}}
 	if f.logDir != "" {
 		dir, err := openLogDir(f.logDir)
 		if err != nil {

@@ -51,7 +51,7 @@ var changes = map[string]func(to *fleet.Options, from fleet.Options){
 
 // besides are flags that say how the command goes on, or bring what is never kept.
 var besides = []string{
-	"retry-failed", "detach", "payload", "binary", "var", "no-watch", "output", "json", "diff", "color", "log-dir", "report", "verbose", "log-format",
+	"retry-failed", "dry-run", "detach", "payload", "binary", "var", "no-watch", "output", "json", "diff", "color", "log-dir", "report", "verbose", "log-format",
 	"etcd-cacert", "etcd-cert", "etcd-key", "password-fd", "password-command", "ask-become-pass", "become-password-fd", "become-password-command",
 }
 

@@ -41,6 +41,7 @@ type runFlags struct {
 	prefix string
 
 	retryFailed string // the run
+	dryRun      bool
 
 	payload  string
 	binary   string
@@ -183,6 +184,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 		p.StringVar(&f.restart, "restart", string(fleet.RestartNever), "`POLICY` for payloads that end: never, on-failure or always; the host starts them again, 1 to 60 seconds later")
 		p.StringVar(&f.onReboot, "on-reboot", string(fleet.RebootFail), "`POLICY` for payloads whose host is rebooted: fail (the host failed), or rerun (started again from the beginning; give --retry-for the time that a boot takes)")
 		p.BoolVar(&f.noop, "noop", false, "change nothing on the hosts, say what would be changed")
+		p.BoolVar(&f.dryRun, "dry-run", false, "connect, look, and say what would be copied and started; change nothing on the hosts")
 		p.StringArrayVar(&f.vars, "var", nil, "set `[HOST:]KEY=VALUE` for templates, {{.Vars.KEY}} (repeatable)")
 		p.BoolVar(&f.noWatch, "no-watch", false, "do not follow changes of the definition files while the payloads run")
 		p.BoolVar(&f.noCache, "no-cache", false, "leave nothing at all on the hosts, no copies either")
@@ -244,6 +246,7 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 	if err != nil {
 		return err
 	}
+	f.output.plans = f.dryRun
 	show, err := f.output.open(cmd.OutOrStdout(), f.verbose > 0)
 	if err != nil {
 		return err
@@ -310,6 +313,12 @@ func runFleet(cmd *cobra.Command, f *runFlags, files, command []string) error {
 
 // begin runs a fleet, here or in the background.
 func (f *runFlags) begin(cmd *cobra.Command, opts fleet.Options, show shown, beside func(context.Context, *fleet.Fleet)) error {
+	if opts.DryRun = f.dryRun; f.dryRun {
+		if f.detach {
+			return errors.New("--dry-run is over soon, and shows what would be done: leave out --detach")
+		}
+		return drive(cmd, opts, show, nil)
+	}
 	if f.detach {
 		return detach(cmd, opts, show.files(), beside)
 	}

@@ -21,7 +21,7 @@ import (
 // allEvents has one value of each type of event. TestAllEventsAreHere holds it against the source of messages.
 var allEvents = []messages.Event{
 	messages.RunStarted{}, messages.StateChanged{}, messages.StepStarted{}, messages.StepDone{},
-	messages.HostTroubled{}, messages.Progressed{}, messages.PayloadStarted{}, messages.PayloadRestarted{}, messages.HostWarned{}, messages.PayloadRerun{},
+	messages.HostTroubled{}, messages.Progressed{}, messages.PayloadStarted{}, messages.PayloadRestarted{}, messages.HostWarned{}, messages.HostPlanned{}, messages.PayloadRerun{},
 	messages.PayloadEnded{}, messages.DefinitionUpdated{}, messages.DefinitionNotUpdated{},
 	messages.OutputReceived{}, messages.OutputDropped{}, messages.QuietReported{}, messages.Converged{},
 	messages.WaveStarted{}, messages.WaveFinished{}, messages.RunExceeded{}, messages.RunPaused{}, messages.RunContinued{}, messages.ConnectionsLimited{}, messages.HostFinished{}, messages.RunFinished{},
@@ -59,7 +59,7 @@ func TestEveryEventCanBePrinted(t *testing.T) {
 	for _, e := range allEvents {
 		var b bytes.Buffer
 		for _, p := range []Printer{
-			NewJSON(&b), NewLines(&b, LinesOptions{Verbose: true, Color: true, Terminal: true}), NewFold(&b, FoldOptions{}), NewQuiet(&b, true),
+			NewJSON(&b), NewLines(&b, LinesOptions{Verbose: true, Color: true, Terminal: true}), NewFold(&b, FoldOptions{}), NewQuiet(&b, true), NewPlans(&b, true),
 		} {
 			if err := p.Print(e); err != nil {
 				t.Error(err)
@@ -85,7 +85,7 @@ func TestEventsAreDocumented(t *testing.T) {
 		}
 	}
 	for _, object := range []reflect.Type{
-		reflect.TypeFor[messages.Exit](), reflect.TypeFor[messages.Result](),
+		reflect.TypeFor[messages.Exit](), reflect.TypeFor[messages.Result](), reflect.TypeFor[messages.PlannedCopy](),
 		reflect.TypeFor[Report](), reflect.TypeFor[StepTime](), reflect.TypeFor[WaveCount](), reflect.TypeFor[Warning](), reflect.TypeFor[Failure](),
 	} {
 		want[object.Name()] = fieldsOf(object)

@@ -109,6 +109,10 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		} else if l.options.Verbose {
 			l.line(b, e.Host, "payload runs, pid %d", e.PID)
 		}
+	case messages.HostPlanned:
+		for line := range strings.Lines(planText(e)) {
+			l.line(b, e.Host, "%s", strings.TrimSuffix(line, "\n"))
+		}
 	case messages.DefinitionUpdated:
 		l.line(b, e.Host, "definition %d is on the host", e.Version)
 	case messages.DefinitionNotUpdated:

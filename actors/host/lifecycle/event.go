@@ -20,6 +20,7 @@ type (
 		There  uint64
 		Stay   bool // a live session is not ended because of its host's troubles
 		Reboot OnReboot
+		Dry    bool // look, say what would be done, and leave
 	}
 	// DelayOver ends Waiting: its time has come, or somebody asked to retry now.
 	DelayOver struct{}
@@ -107,6 +108,8 @@ type (
 	// Connect dials; CancelConnect gives up a dial in flight.
 	Connect       struct{}
 	CancelConnect struct{}
+	// Preview tells which state would follow the probe, where the host is only looked at.
+	Preview struct{ Next State }
 	// Probe asks the host what is there. What children there are from before are of no use any more.
 	Probe struct{}
 	// Rerun tells that the payload is about to be started again because its host was rebooted. Warn tells what was lost.
@@ -144,6 +147,7 @@ func (AskPermit) effect()         {}
 func (ReturnPermit) effect()      {}
 func (Connect) effect()           {}
 func (CancelConnect) effect()     {}
+func (Preview) effect()           {}
 func (Probe) effect()             {}
 func (Rerun) effect()             {}
 func (Warn) effect()              {}

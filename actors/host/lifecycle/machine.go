@@ -16,6 +16,9 @@ type Machine struct {
 	finish messages.FinishReason
 	stay   bool // see Begun
 	reboot OnReboot
+	dry    bool // see Begun
+
+	previewed bool // what would be done was told
 
 	ended   endedBy
 	tunnel  tunnelState
@@ -95,6 +98,10 @@ func (m *Machine) stepProgress(event Event) {
 		}
 	case Probed:
 		if m.state == Probing {
+			if m.dry {
+				m.preview(e)
+				return
+			}
 			m.route(e)
 		}
 	case DirectoryMade:
@@ -142,7 +149,7 @@ func (m *Machine) stepProgress(event Event) {
 
 // begin takes what the supervisor knows from earlier instances. A stop that overtook it counts, too.
 func (m *Machine) begin(e Begun) {
-	m.trace, m.finish, m.stay, m.reboot = e.Trace, e.Finish, e.Stay, e.Reboot
+	m.trace, m.finish, m.stay, m.reboot, m.dry = e.Trace, e.Finish, e.Stay, e.Reboot, e.Dry
 	m.defs = definitions{newest: max(m.defs.newest, e.Newest), there: e.There}
 	m.stop = max(m.stop, e.Stop)
 	switch {
@@ -497,7 +504,7 @@ func (m *Machine) Result() messages.Result {
 		r.Outcome = messages.OutcomeTakenOver
 	case m.fault != nil:
 		r.Outcome = messages.OutcomeFailed
-	case r.Converged:
+	case r.Converged, m.previewed:
 		r.Outcome = messages.OutcomeSucceeded
 	case m.exit != nil && !m.asked && m.exit.OK():
 		r.Outcome = messages.OutcomeSucceeded
