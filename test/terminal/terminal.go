@@ -103,8 +103,10 @@ func (t *Terminal) Alternate() (bool, error) {
 func (t *Terminal) Close() error {
 	out, err := t.tmux("list-panes", "-F", "#{pane_pid}", ";", "kill-server")
 	if err != nil {
-		if strings.Contains(err.Error(), "no server running") || strings.Contains(err.Error(), "No such file") {
-			return nil
+		for _, gone := range []string{"no server running", "No such file", "server exited"} { // the last: it goes just now
+			if strings.Contains(err.Error(), gone) {
+				return nil
+			}
 		}
 		return err
 	}
