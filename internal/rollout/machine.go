@@ -265,18 +265,29 @@ func (m *Machine) end(e Ended) []Effect {
 	}
 	m.count(e.Host, e.Outcome)
 	switch m.state {
-	case New, Over, Exceeded, Stopped:
+	case New, Over, Stopped:
 		return nil
+	case Exceeded:
+		return m.lastWave(wave)
 	case Going, Resting, Asking:
 	}
 	if why := m.exceeded(wave); why != "" {
-		return m.exceed(why)
+		return append(m.exceed(why), m.lastWave(wave)...)
 	}
 	if m.state != Going || m.left() > 0 {
 		return nil
 	}
-	over := WaveEnds{m.wave, m.tallies[m.wave]}
-	return append([]Effect{over}, m.afterWave()...)
+	return append([]Effect{m.waveEnds()}, m.afterWave()...)
+}
+
+func (m *Machine) waveEnds() WaveEnds { return WaveEnds{m.wave, m.tallies[m.wave]} }
+
+// lastWave ends the wave in which too many failed, when the last of its hosts is done.
+func (m *Machine) lastWave(ofHost int) []Effect {
+	if t := m.tallies[m.wave]; ofHost != m.wave || t.ended() < t.Hosts {
+		return nil
+	}
+	return []Effect{m.waveEnds()}
 }
 
 // afterWave decides what follows a wave that is over.

@@ -67,7 +67,7 @@ func TestMachine(t *testing.T) {
 		"bounds are of each wave": {
 			Options{Waves: [][]string{{"a", "b"}, {"c", "d"}}, Failures: &Amount{1, false}},
 			slices.Concat(ends(Failed, "a"), ends(Succeeded, "b"), ends(Failed, "c", "d")),
-			"WaveStarts{0} WaveEnds{0 {2 1 1 0 0}} WaveStarts{1} Exceed{2 of 2 hosts of wave 2 failed, more than 1}", Exceeded,
+			"WaveStarts{0} WaveEnds{0 {2 1 1 0 0}} WaveStarts{1} Exceed{2 of 2 hosts of wave 2 failed, more than 1} WaveEnds{1 {2 0 2 0 0}}", Exceeded,
 		},
 		"or of all": {
 			Options{Waves: [][]string{{"a", "b"}, {"c", "d"}}, TotalFailures: &Amount{25, true}},
@@ -76,7 +76,7 @@ func TestMachine(t *testing.T) {
 		},
 		"and exceeded once": {
 			Options{Waves: [][]string{{"a", "b"}}, TotalUnreachable: &Amount{0, false}}, ends(Unreachable, "a", "b"),
-			"WaveStarts{0} Exceed{1 of all 2 hosts were unreachable, more than 0}", Exceeded,
+			"WaveStarts{0} Exceed{1 of all 2 hosts were unreachable, more than 0} WaveEnds{0 {2 0 0 2 0}}", Exceeded,
 		},
 		"a rest": {
 			Options{Waves: waves, Rest: time.Minute}, []Event{Ended{"a", Succeeded}, Ended{"d", Left}, Rested{1}, Rested{0}, Rested{0}},

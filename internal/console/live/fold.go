@@ -10,8 +10,11 @@ import (
 )
 
 // Folding names and grouping failures cost more than all the rest of the view where hosts are many. They are done again only where
-// something changed, and then not more often than this.
-const foldEvery = time.Second
+// something changed, and where hosts are many not more often than this.
+const (
+	foldEvery = time.Second
+	many      = 1000
+)
 
 // fold is the hosts of a place as node sets.
 type fold struct {
@@ -26,13 +29,15 @@ type grouping struct {
 	at    time.Time
 }
 
-func due(stale bool, at, now time.Time) bool { return stale && now.Sub(at) >= foldEvery }
+func (s *state) due(stale bool, at, now time.Time) bool {
+	return stale && (len(s.hosts) <= many || now.Sub(at) >= foldEvery)
+}
 
 // refold brings folded names and grouped failures up to date, where it is time for that.
 func (s *state) refold(now time.Time) {
 	var names [places][]string
 	for p := range s.folds {
-		if f := &s.folds[p]; due(f.stale, f.at, now) {
+		if f := &s.folds[p]; s.due(f.stale, f.at, now) {
 			names[p] = make([]string, 0, s.count[p])
 			f.stale, f.at = false, now
 		}
@@ -47,7 +52,7 @@ func (s *state) refold(now time.Time) {
 			s.folds[p].pieces = nodeset.FoldList(list)
 		}
 	}
-	if !due(s.grouped.stale, s.grouped.at, now) {
+	if !s.due(s.grouped.stale, s.grouped.at, now) {
 		return
 	}
 	s.grouped = grouping{at: now}
