@@ -35,7 +35,13 @@ func TestLinks(t *testing.T) {
 	a, b := l.Hosts[0], l.Hosts[1]
 	reach := func(what string, n *Node, want bool) {
 		t.Helper()
-		if got := pings(t, l.Initiator, n.Addr, 3); (got == 3) != want || !want && got != 0 {
+		got := pings(t, l.Initiator, n.Addr, 3)
+		for range 5 { // a link that has just come up may have to find its neighbours again, and the machine may be busy
+			if want && got < 3 {
+				got = pings(t, l.Initiator, n.Addr, 3)
+			}
+		}
+		if want && got < 3 || !want && got != 0 {
 			t.Errorf("%s: %d of 3 pings came back", what, got)
 		}
 	}
