@@ -3,16 +3,11 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -116,36 +111,10 @@ func (f *becomeSecretFlags) options(detach bool) (fleet.Become, error) {
 	return fleet.Become{Password: f.read}, nil
 }
 
-// maxSecret bounds what is read for a password.
-const maxSecret = 4 << 10
-
-// secretTimeout is how long a command for a password may take: it may ask a person.
-const secretTimeout = 2 * time.Minute
-
 func (f *becomeSecretFlags) read(context.Context) (fleet.Secret, error) {
-	file := os.NewFile(uintptr(f.fd), fmt.Sprintf("descriptor %d", f.fd))
-	data, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
-	if f.fd > 2 {
-		_ = file.Close() // only read from
-	}
-	if err != nil {
-		return "", fmt.Errorf("--become-password-fd: %w", err)
-	}
-	return firstLine("--become-password-fd has", data)
+	return readSecret("--become-password-fd", f.fd)
 }
 
 func (f *becomeSecretFlags) run(ctx context.Context) (fleet.Secret, error) {
 	return runForSecret(ctx, "--become-password-command", f.program)
-}
-
-func firstLine(who string, data []byte) (fleet.Secret, error) {
-	line, _, _ := bytes.Cut(data, []byte("\n"))
-	line = bytes.TrimSuffix(line, []byte("\r"))
-	switch {
-	case len(data) > maxSecret:
-		return "", fmt.Errorf("%s more than %d bytes, which is no password", who, maxSecret)
-	case strings.TrimSpace(string(line)) == "":
-		return "", fmt.Errorf("%s none", who)
-	}
-	return fleet.Secret(line), nil
 }

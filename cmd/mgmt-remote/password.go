@@ -7,13 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"text/template"
-	"time"
 
 	"al.essio.dev/pkg/shellescape"
 	"github.com/spf13/cobra"
@@ -118,20 +115,8 @@ func (f *secretFlags) options(detach bool) (func(context.Context, fleet.Login) (
 		return nil, errors.New("--password-fd: what goes on in the background can't read it; use --password-command or --ask-pass")
 	}
 	// Read now: it may be standard input, or belong to somebody who does not wait.
-	secret, err := f.read()
+	secret, err := readSecret("--password-fd", f.fd)
 	return func(context.Context, fleet.Login) (fleet.Secret, error) { return secret, nil }, err
-}
-
-func (f *secretFlags) read() (fleet.Secret, error) {
-	file := os.NewFile(uintptr(f.fd), fmt.Sprintf("descriptor %d", f.fd))
-	data, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
-	if f.fd > 2 {
-		_ = file.Close() // only read from
-	}
-	if err != nil {
-		return "", fmt.Errorf("--password-fd: %w", err)
-	}
-	return firstLine("--password-fd has", data)
 }
 
 // answer is what a program gave, once it has.
@@ -174,17 +159,4 @@ func (f *secretFlags) fromProgram() (func(context.Context, fleet.Login) (fleet.S
 		return nil, fmt.Errorf("--password-command: %w", err)
 	}
 	return ask, nil
-}
-
-// runForSecret runs a shell command and takes the first line that it writes. It is in our process group, so that it can ask at the terminal.
-func runForSecret(ctx context.Context, flag, text string) (fleet.Secret, error) {
-	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
-	defer cancel()
-	c := exec.CommandContext(ctx, "/bin/sh", "-c", text)
-	stdout := bounded{most: maxSecret + 1}
-	c.Stdout, c.Stderr, c.WaitDelay = &stdout, os.Stderr, time.Second
-	if err := c.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w", flag, err)
-	}
-	return firstLine(flag+" wrote", stdout.kept.Bytes())
 }
