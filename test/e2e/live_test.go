@@ -130,8 +130,8 @@ func TestLiveView(t *testing.T) {
 			}
 			s := startScreen(t, l.dir, l.env(), size[0], size[1], shellescape.QuoteCommand(argv)+"; echo EXIT $?; stty -a | grep -o ' icanon'; sleep 600")
 
-			const steady = "sim[0-99]"
-			s.golden("overview", s.await(steady, "sim[100-499]"))
+			steady := fmt.Sprintf("%-16s%6d", "5 run", 100)
+			s.golden("overview", s.await(steady, "sim[0-99]", "sim[100-499]"))
 			s.press("/")
 			s.check(s.terminal.Type("sim9"))
 			s.press("Enter")
