@@ -24,19 +24,19 @@ type Failure struct {
 	Hosts      []string         `json:"hosts"`
 }
 
-// text is the step and the cause in one line; empty where there is neither.
-func (f Failure) text() string {
+// Text is the step and the cause in one line; empty where there is neither.
+func (f Failure) Text() string {
 	if f.Step == "" {
-		return visible(f.Cause)
+		return Visible(f.Cause)
 	}
-	return f.Step + ": " + visible(f.Cause)
+	return f.Step + ": " + Visible(f.Cause)
 }
 
 // elided stands for what differs from host to host.
 const elided = "…"
 
-// failures groups what went wrong, the most frequent first and what was only left undone last. kinds has what is known beside the results, by host.
-func failures(results []messages.Result, kinds map[string]fault.Kind) []Failure {
+// GroupFailures groups what went wrong, the most frequent first and what was only left undone last. kinds has what is known beside the results, by host.
+func GroupFailures(results []messages.Result, kinds map[string]fault.Kind) []Failure {
 	type group struct {
 		Failure
 		cause, remedy []string

@@ -211,7 +211,7 @@ func (f *Fold) difference(b *bytes.Buffer, g *foldGroup, other, others string) {
 
 // head writes whose block it is, and how their payloads ended where that was not well.
 func (f *Fold) head(b *bytes.Buffer, g *foldGroup, more string) {
-	text := fmt.Sprintf("%s (%s)", nodes(g.hosts), plural(len(g.hosts), "host"))
+	text := fmt.Sprintf("%s (%s)", nodes(g.hosts), Plural(len(g.hosts), "host"))
 	if g.end != "" {
 		text += ", " + g.end
 	}
@@ -253,12 +253,12 @@ func (f *Fold) lines(g *foldGroup, p paint) string {
 		for line := range strings.Lines(string(s.text.head)) {
 			line = strings.TrimSuffix(line, "\n")
 			if f.options.Terminal {
-				line = visible(strings.TrimSuffix(line, "\r"))
+				line = Visible(strings.TrimSuffix(line, "\r"))
 			}
 			b.WriteString(s.mark + line + "\n")
 		}
 		if n := s.text.cut(); n > 0 {
-			fmt.Fprintf(&b, "%s %s more is not kept; --log-dir DIR keeps all\n", elided, bytesText(n))
+			fmt.Fprintf(&b, "%s %s more is not kept; --log-dir DIR keeps all\n", elided, BytesText(n))
 		}
 	}
 	return b.String()

@@ -85,7 +85,7 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		for _, host := range e.Hosts {
 			l.width = max(l.width, len(host))
 		}
-		fmt.Fprintf(b, "run %s: %s\n", e.Run, plural(len(e.Hosts), "host"))
+		fmt.Fprintf(b, "run %s: %s\n", e.Run, Plural(len(e.Hosts), "host"))
 	case messages.StateChanged:
 		if l.options.Verbose {
 			l.line(b, e.Host, "state %s, connection %d", e.State, e.Epoch)
@@ -95,13 +95,13 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 			l.line(b, e.Host, "step %d %-14s ...", uint8(e.Step), e.Step)
 		}
 	case messages.StepDone:
-		text := fmt.Sprintf("step %d %-14s %s %6s  %s", uint8(e.Step), e.Step, l.paint.text(green, "done"), durationText(e.Took), visible(e.Detail))
+		text := fmt.Sprintf("step %d %-14s %s %6s  %s", uint8(e.Step), e.Step, l.paint.text(green, "done"), DurationText(e.Took), Visible(e.Detail))
 		l.line(b, e.Host, "%s", strings.TrimRight(text, " "))
 	case messages.HostTroubled:
 		l.troubled(b, e)
 	case messages.Progressed:
 		if l.options.Verbose {
-			l.line(b, e.Host, "copied %s of %s", bytesText(e.Sent), bytesText(e.Total))
+			l.line(b, e.Host, "copied %s of %s", BytesText(e.Sent), BytesText(e.Total))
 		}
 	case messages.PayloadStarted:
 		if e.Reattached {
@@ -116,9 +116,9 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 	case messages.DefinitionUpdated:
 		l.line(b, e.Host, "definition %d is on the host", e.Version)
 	case messages.DefinitionNotUpdated:
-		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, fmt.Sprintf("definition %d is not on the host", e.Version)), visible(e.Reason))
+		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, fmt.Sprintf("definition %d is not on the host", e.Version)), Visible(e.Reason))
 		if e.Remedy != "" {
-			l.line(b, e.Host, "  %s", visible(e.Remedy))
+			l.line(b, e.Host, "  %s", Visible(e.Remedy))
 		}
 	case messages.PayloadRestarted:
 		l.endHost(b, e.Host)
@@ -128,23 +128,23 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		l.endHost(b, e.Host)
 		l.line(b, e.Host, "%s, payload is started again (%d)", l.paint.text(yellow, "host was rebooted"), e.Count)
 	case messages.HostWarned:
-		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, "warning"), visible(e.Text))
+		l.line(b, e.Host, "%s: %s", l.paint.text(yellow, "warning"), Visible(e.Text))
 	case messages.PayloadEnded:
 		l.endHost(b, e.Host)
 		l.line(b, e.Host, "payload ended: %s", exitText(e.Exit))
 	case messages.OutputReceived:
 		l.output(b, e)
 	case messages.OutputDropped:
-		l.line(b, e.Host, "%s of output dropped on the host: more than its limit was waiting", bytesText(dropped(e)))
+		l.line(b, e.Host, "%s of output dropped on the host: more than its limit was waiting", BytesText(dropped(e)))
 	case messages.QuietReported:
 		if l.options.Verbose {
 			l.line(b, e.Host, "%s", map[bool]string{true: "quiet", false: "busy"}[e.Quiet])
 		}
 	case messages.Converged:
 		if e.Host != "" {
-			l.line(b, e.Host, "converged: quiet for %s", durationText(e.For))
+			l.line(b, e.Host, "converged: quiet for %s", DurationText(e.For))
 		} else {
-			fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("converged: %s quiet for %s", plural(e.Members, "host"), durationText(e.For))))
+			fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("converged: %s quiet for %s", Plural(e.Members, "host"), DurationText(e.For))))
 		}
 	case messages.WaveStarted, messages.WaveFinished, messages.RunExceeded:
 		l.rollout(b, e)
@@ -156,7 +156,7 @@ func (l *Lines) format(b *bytes.Buffer, event messages.Event) error {
 		fmt.Fprintf(b, "%s at the same time from now on\n", hostsAtOnce(e.Limit))
 	case messages.HostFinished:
 		l.endHost(b, e.Result.Host)
-		l.line(b, e.Result.Host, "%s after %s", l.paint.text(outcomeColor(e.Result.Outcome), resultText(e.Result)), durationText(e.Result.Took))
+		l.line(b, e.Result.Host, "%s after %s", l.paint.text(outcomeColor(e.Result.Outcome), ResultText(e.Result)), DurationText(e.Result.Took))
 	case messages.RunFinished:
 		for _, s := range sortedStreams(l.partial) {
 			l.endPartial(b, s)
@@ -173,31 +173,31 @@ func because(reason string) string {
 	if reason == "" {
 		return ""
 	}
-	return "; " + visible(reason)
+	return "; " + Visible(reason)
 }
 
 func hostsAtOnce(limit int) string {
 	if limit == 0 {
 		return "all hosts"
 	}
-	return plural(limit, "host")
+	return Plural(limit, "host")
 }
 
 func restartsText(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", restarted %s so far", plural(n, "time"))
+	return fmt.Sprintf(", restarted %s so far", Plural(n, "time"))
 }
 
 func (l *Lines) troubled(b *bytes.Buffer, e messages.HostTroubled) {
 	what := l.paint.text(yellow, fmt.Sprintf("attempt %d failed", e.Attempt))
-	next := "again in " + durationText(e.RetryIn)
+	next := "again in " + DurationText(e.RetryIn)
 	if !e.Retry {
 		what = l.paint.text(red, fmt.Sprintf("attempt %d failed", e.Attempt))
 		next = "given up"
 	}
-	l.line(b, e.Host, "%s: %s; %s", what, visible(e.Reason), next)
+	l.line(b, e.Host, "%s: %s; %s", what, Visible(e.Reason), next)
 }
 
 // line writes one line about a host.
@@ -246,7 +246,7 @@ func (l *Lines) output(b *bytes.Buffer, e messages.OutputReceived) {
 func (l *Lines) outputLine(b *bytes.Buffer, s stream, text []byte) {
 	shown := string(text)
 	if l.options.Terminal {
-		shown = visible(strings.TrimSuffix(shown, "\r"))
+		shown = Visible(strings.TrimSuffix(shown, "\r"))
 	}
 	mark := "|"
 	if s.stderr {

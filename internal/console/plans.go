@@ -56,7 +56,7 @@ func (p *Plans) Close() error { return nil }
 func (p *Plans) write() error {
 	var b bytes.Buffer
 	for _, w := range p.waves {
-		fmt.Fprintf(&b, "wave %d of %d: %s, %s\n", w.Wave, w.Waves, plural(len(w.Hosts), "host"), nodes(w.Hosts))
+		fmt.Fprintf(&b, "wave %d of %d: %s, %s\n", w.Wave, w.Waves, Plural(len(w.Hosts), "host"), nodes(w.Hosts))
 	}
 	if len(p.waves) > 0 {
 		b.WriteByte('\n')
@@ -72,14 +72,14 @@ func (p *Plans) write() error {
 	for _, text := range plans {
 		hosts := p.hosts[text]
 		planned += len(hosts)
-		fmt.Fprintf(&b, "%s: %s\n", p.paint.text(bold, plural(len(hosts), "host")), nodes(hosts))
+		fmt.Fprintf(&b, "%s: %s\n", p.paint.text(bold, Plural(len(hosts), "host")), nodes(hosts))
 		for line := range strings.Lines(text) {
 			b.WriteString("    " + line)
 		}
 		b.WriteByte('\n')
 	}
 	r := p.collector.Report()
-	fmt.Fprintf(&b, "%d of %s can be worked on; nothing was changed on any\n", planned, plural(r.Hosts, "host"))
+	fmt.Fprintf(&b, "%d of %s can be worked on; nothing was changed on any\n", planned, Plural(r.Hosts, "host"))
 	writeFailures(&b, r.Failures, p.paint, false)
 	_, err := p.out.Write(b.Bytes())
 	return err
@@ -89,7 +89,7 @@ func (p *Plans) write() error {
 func planText(e messages.HostPlanned) string {
 	var b strings.Builder
 	line := func(what, format string, args ...any) {
-		fmt.Fprintf(&b, "%-10s %s\n", what, visible(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(&b, "%-10s %s\n", what, Visible(fmt.Sprintf(format, args...)))
 	}
 	line("host", "%s, as %s", e.Platform, e.User)
 	if e.Action != "start" {
@@ -103,9 +103,9 @@ func planText(e messages.HostPlanned) string {
 	line("directory", "%s (%s), and SESSION, a directory of this run below it", e.Base, state)
 	for _, c := range e.Copies {
 		if c.Cached {
-			line("cached", "%s, %s", c.Name, bytesText(c.Bytes))
+			line("cached", "%s, %s", c.Name, BytesText(c.Bytes))
 		} else {
-			line("copy", "%s, %s", c.Name, bytesText(c.Bytes))
+			line("copy", "%s, %s", c.Name, BytesText(c.Bytes))
 		}
 	}
 	switch e.Tunnel {

@@ -35,8 +35,8 @@ func (q *Quiet) Print(event messages.Event) error {
 	switch e := event.(type) {
 	case messages.HostFinished:
 		if f := failureOf(e.Result, 0); e.Result.Outcome != messages.OutcomeSucceeded {
-			b.WriteString(e.Result.Host + ": " + q.paint.text(outcomeColor(f.Outcome), resultText(e.Result)))
-			if text := f.text(); text != "" {
+			b.WriteString(e.Result.Host + ": " + q.paint.text(outcomeColor(f.Outcome), ResultText(e.Result)))
+			if text := f.Text(); text != "" {
 				b.WriteString(": " + text)
 			}
 			b.WriteByte('\n')

@@ -101,7 +101,7 @@ func (c *Collector) Report() Report {
 	r := Report{
 		Run: c.end.Run, Began: c.began, Took: c.end.Took, Converged: c.end.Converged, TimedOut: c.end.TimedOut, Exceeded: c.end.Exceeded,
 		Hosts: len(c.end.Results), Outcomes: map[string]int{}, OutputBytes: c.output, OutputDropped: c.dropped,
-		Steps: []StepTime{}, Waves: slices.Clone(c.waves), Failures: failures(c.end.Results, c.kinds), Warnings: c.warned.all(), Results: slices.Clone(c.end.Results),
+		Steps: []StepTime{}, Waves: slices.Clone(c.waves), Failures: GroupFailures(c.end.Results, c.kinds), Warnings: c.warned.all(), Results: slices.Clone(c.end.Results),
 	}
 	slices.SortStableFunc(r.Results, func(a, b messages.Result) int { return nodeset.Compare(a.Host, b.Host) })
 	for _, result := range r.Results {
@@ -125,7 +125,7 @@ func (c *Collector) Report() Report {
 func byResult(results []messages.Result) []resultGroup {
 	groups := map[string]*resultGroup{}
 	for _, r := range results {
-		text := resultText(r)
+		text := ResultText(r)
 		g := groups[text]
 		if g == nil {
 			g = &resultGroup{text: text, outcome: r.Outcome}

@@ -104,7 +104,7 @@ func TestCausesComeBeforeWhatWasLeftUndone(t *testing.T) {
 	skipped := func(host string) messages.Result {
 		return messages.Result{Host: host, Outcome: messages.OutcomeSkipped, Reason: "too many others failed"}
 	}
-	got := failures([]messages.Result{skipped("a1"), skipped("a2"), noexec("b1"), {Host: "c1", Outcome: messages.OutcomeCanceled}}, nil)
+	got := GroupFailures([]messages.Result{skipped("a1"), skipped("a2"), noexec("b1"), {Host: "c1", Outcome: messages.OutcomeCanceled}}, nil)
 	if len(got) != 3 || got[0].Nodes != "b1" || got[1].Nodes != "a[1-2]" {
 		t.Errorf("got %+v", got)
 	}
@@ -135,7 +135,7 @@ func TestNamesOfHostsAreNoDifference(t *testing.T) {
 	fails := func(host string) messages.Result {
 		return messages.Result{Host: host, Outcome: messages.OutcomeFailed, Reason: "copy: /tmp/x/" + host + "/a is bad on " + host + ", says " + host + ".example"}
 	}
-	got := failures([]messages.Result{fails("ada"), fails("bob"), {Host: "a", Outcome: messages.OutcomeFailed, Reason: "copy: a disk is full"}}, nil)
+	got := GroupFailures([]messages.Result{fails("ada"), fails("bob"), {Host: "a", Outcome: messages.OutcomeFailed, Reason: "copy: a disk is full"}}, nil)
 	if len(got) != 2 || got[0].Cause != "… is bad on …, says …" || got[1].Cause != "a disk is full" || got[0].Step != "copy" {
 		t.Errorf("got %+v", got)
 	}

@@ -41,28 +41,28 @@ func report(b *bytes.Buffer, r Report, p paint) {
 		waves(b, r.Waves)
 	}
 	for _, w := range r.Warnings[:min(len(r.Warnings), maxFailures)] {
-		fmt.Fprintf(b, "\n%s: %s: %s\n", counted(w.Hosts), p.text(yellow, "warning"), visible(w.Text))
+		fmt.Fprintf(b, "\n%s: %s: %s\n", counted(w.Hosts), p.text(yellow, "warning"), Visible(w.Text))
 	}
 	writeFailures(b, r.Failures, p, false)
 }
 
 func writeCount(b *bytes.Buffer, r Report) {
 	ok := r.Outcomes[messages.OutcomeSucceeded.String()]
-	fmt.Fprintf(b, "\n%d of %s ok\n", ok, plural(r.Hosts, "host"))
+	fmt.Fprintf(b, "\n%d of %s ok\n", ok, Plural(r.Hosts, "host"))
 	if r.Exceeded != "" {
-		fmt.Fprintf(b, "%s: no more hosts were begun\n", visible(r.Exceeded))
+		fmt.Fprintf(b, "%s: no more hosts were begun\n", Visible(r.Exceeded))
 	}
 }
 
 // totals is what all hosts together cost.
 func totals(b *bytes.Buffer, r Report) {
-	fmt.Fprintf(b, "%s in all, %s, %s copied", durationText(r.Took), plural(r.Attempts, "connection"), bytesText(r.BytesSent))
+	fmt.Fprintf(b, "%s in all, %s, %s copied", DurationText(r.Took), Plural(r.Attempts, "connection"), BytesText(r.BytesSent))
 	if r.BytesSkipped > 0 {
-		fmt.Fprintf(b, ", %s were there", bytesText(r.BytesSkipped))
+		fmt.Fprintf(b, ", %s were there", BytesText(r.BytesSkipped))
 	}
-	fmt.Fprintf(b, ", %s of output", bytesText(r.OutputBytes))
+	fmt.Fprintf(b, ", %s of output", BytesText(r.OutputBytes))
 	if r.OutputDropped > 0 {
-		fmt.Fprintf(b, ", %s dropped", bytesText(r.OutputDropped))
+		fmt.Fprintf(b, ", %s dropped", BytesText(r.OutputDropped))
 	}
 	b.WriteByte('\n')
 }
@@ -88,7 +88,7 @@ func steps(b *bytes.Buffer, steps []StepTime) {
 	}
 	fmt.Fprintf(b, "\n%-16s  %7s  %7s  %7s\n", "STEP", "P50", "P99", "MAX")
 	for _, s := range steps {
-		fmt.Fprintf(b, "%d %-14s  %7s  %7s  %7s  %s\n", uint8(s.Step), s.Step, durationText(s.P50), durationText(s.P99), durationText(s.Max), s.Slowest)
+		fmt.Fprintf(b, "%d %-14s  %7s  %7s  %7s  %s\n", uint8(s.Step), s.Step, DurationText(s.P50), DurationText(s.P99), DurationText(s.Max), s.Slowest)
 	}
 }
 
@@ -99,18 +99,18 @@ func waves(b *bytes.Buffer, waves []WaveCount) {
 	}
 	fmt.Fprintf(b, "\n%-4s  %7s  %7s  %7s  %11s  %8s\n", "WAVE", "HOSTS", "OK", "FAILED", "UNREACHABLE", "TIME")
 	for _, w := range waves {
-		fmt.Fprintf(b, "%-4d  %7d  %7d  %7d  %11d  %8s\n", w.Wave, w.Hosts, w.Succeeded, w.Failed, w.Unreachable, durationText(w.Took))
+		fmt.Fprintf(b, "%-4d  %7d  %7d  %7d  %11d  %8s\n", w.Wave, w.Hosts, w.Succeeded, w.Failed, w.Unreachable, DurationText(w.Took))
 	}
 }
 
 // writeFailures writes what went wrong where, and what can be done about it. Where not all are wanted, those are left out of
 // which a table says all there is.
-func writeFailures(b *bytes.Buffer, failures []Failure, p paint, all bool) {
+func writeFailures(b *bytes.Buffer, GroupFailures []Failure, p paint, all bool) {
 	shown, hosts := 0, 0
-	for _, f := range failures {
-		text := f.text()
+	for _, f := range GroupFailures {
+		text := f.Text()
 		if text == "" && all {
-			text = resultText(messages.Result{Outcome: f.Outcome, Exit: f.Exit})
+			text = ResultText(messages.Result{Outcome: f.Outcome, Exit: f.Exit})
 		}
 		if text == "" && f.Remedy == "" && f.LeftBehind == "" {
 			continue
@@ -121,14 +121,14 @@ func writeFailures(b *bytes.Buffer, failures []Failure, p paint, all bool) {
 		}
 		b.WriteString("\n" + p.text(outcomeColor(f.Outcome), counted(f.Hosts)) + strings.TrimRight(": "+text, " ") + "\n")
 		if f.Remedy != "" {
-			fmt.Fprintf(b, "    what to do: %s\n", visible(f.Remedy))
+			fmt.Fprintf(b, "    what to do: %s\n", Visible(f.Remedy))
 		}
 		if f.LeftBehind != "" {
-			fmt.Fprintf(b, "    left behind: %s\n", visible(f.LeftBehind))
+			fmt.Fprintf(b, "    left behind: %s\n", Visible(f.LeftBehind))
 		}
 	}
 	if n := shown - maxFailures; n > 0 {
-		fmt.Fprintf(b, "\nand %s more on %s: --report FILE has all\n", plural(n, "cause"), plural(hosts, "host"))
+		fmt.Fprintf(b, "\nand %s more on %s: --report FILE has all\n", Plural(n, "cause"), Plural(hosts, "host"))
 	}
 }
 
@@ -137,7 +137,7 @@ func counted(hosts []string) string {
 	if len(hosts) == 1 {
 		return hosts[0]
 	}
-	return fmt.Sprintf("%s (%s)", nodes(hosts), plural(len(hosts), "host"))
+	return fmt.Sprintf("%s (%s)", nodes(hosts), Plural(len(hosts), "host"))
 }
 
 // nodes is a node set of hosts that is not too long to read: what does not fit is left out.

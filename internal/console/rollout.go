@@ -12,20 +12,20 @@ import (
 func (l *Lines) rollout(b *bytes.Buffer, event messages.Event) {
 	switch e := event.(type) {
 	case messages.WaveStarted:
-		fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("wave %d of %d: %s, %s", e.Wave, e.Waves, plural(len(e.Hosts), "host"), nodes(e.Hosts))))
+		fmt.Fprintf(b, "%s\n", l.paint.text(bold, fmt.Sprintf("wave %d of %d: %s, %s", e.Wave, e.Waves, Plural(len(e.Hosts), "host"), nodes(e.Hosts))))
 	case messages.WaveFinished:
-		text := fmt.Sprintf("wave %d of %d is over after %s: %s", e.Wave, e.Waves, durationText(e.Took), tally(e))
+		text := fmt.Sprintf("wave %d of %d is over after %s: %s", e.Wave, e.Waves, DurationText(e.Took), tally(e))
 		if e.NextIn > 0 {
-			text += "; the next one in " + durationText(e.NextIn)
+			text += "; the next one in " + DurationText(e.NextIn)
 		}
 		fmt.Fprintf(b, "%s\n", l.paint.text(bold, text))
 	case messages.RunExceeded:
-		fmt.Fprintf(b, "%s\n", l.paint.text(red, visible(e.Reason)+": no more hosts begin"))
+		fmt.Fprintf(b, "%s\n", l.paint.text(red, Visible(e.Reason)+": no more hosts begin"))
 	}
 }
 
 func tally(e messages.WaveFinished) string {
-	parts := []string{fmt.Sprintf("%d of %s ok", e.Succeeded, plural(e.Hosts, "host"))}
+	parts := []string{fmt.Sprintf("%d of %s ok", e.Succeeded, Plural(e.Hosts, "host"))}
 	for _, c := range []struct {
 		n    int
 		what string

@@ -22,7 +22,7 @@ func table(b *bytes.Buffer, results []messages.Result, p paint) {
 		width[i] = len(title)
 	}
 	for i, r := range results {
-		rows[i] = [4]string{r.Host, resultText(r), durationText(r.Took), bytesText(r.BytesSent)}
+		rows[i] = [4]string{r.Host, ResultText(r), DurationText(r.Took), BytesText(r.BytesSent)}
 		for column, text := range rows[i] {
 			width[column] = max(width[column], utf8.RuneCountInString(text))
 		}
@@ -39,8 +39,8 @@ func table(b *bytes.Buffer, results []messages.Result, p paint) {
 	}
 }
 
-// resultText is how a host's part ended, in the table's words.
-func resultText(r messages.Result) string {
+// ResultText is how a host's part ended, in the table's words.
+func ResultText(r messages.Result) string {
 	text := r.Outcome.String()
 	switch {
 	case r.Outcome == messages.OutcomePayloadFailed && r.Exit != nil:

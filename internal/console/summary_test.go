@@ -74,7 +74,7 @@ func TestSizesAndDurations(t *testing.T) {
 		0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_950: "1.0 MB", 12_400_000: "12.4 MB",
 		5_000_000_000: "5.0 GB", 9_223_372_036_854_775_807: "9.2 EB", -1500: "-1.5 kB",
 	} {
-		if got := bytesText(n); got != want {
+		if got := BytesText(n); got != want {
 			t.Errorf("%d bytes: got %q, want %q", n, got, want)
 		}
 	}
@@ -83,7 +83,7 @@ func TestSizesAndDurations(t *testing.T) {
 		59949 * time.Millisecond: "59.9s", 59950 * time.Millisecond: "1m00s", 125 * time.Second: "2m05s",
 		time.Hour - time.Second: "59m59s", time.Hour - time.Millisecond: "1h00m", 25*time.Hour + 90*time.Second: "25h02m", -3 * time.Second: "-3.0s",
 	} {
-		if got := durationText(d); got != want {
+		if got := DurationText(d); got != want {
 			t.Errorf("%v: got %q, want %q", d, got, want)
 		}
 	}
@@ -94,7 +94,7 @@ func FuzzVisible(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := visible(s)
+		got := Visible(s)
 		if !utf8.ValidString(got) {
 			t.Fatalf("%q became invalid: %q", s, got)
 		}

@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// visible returns text with everything in it that a terminal might obey shown as an escape sequence of Go: control
+// Visible returns text with everything in it that a terminal might obey shown as an escape sequence of Go: control
 // characters (C0 but the tab, DEL, C1), characters that reorder text, and bytes that are no UTF-8.
-func visible(text string) string {
+func Visible(text string) string {
 	clean := true
 	for i := 0; i < len(text) && clean; i++ {
 		clean = text[i] == '\t' || text[i] >= ' ' && text[i] < 0x7f
@@ -48,8 +48,8 @@ func commands(r rune) bool {
 	return false
 }
 
-// bytesText shows a number of bytes as people say it, in powers of ten: "0 B", "999 B", "12.4 MB".
-func bytesText(n int64) string {
+// BytesText shows a number of bytes as people say it, in powers of ten: "0 B", "999 B", "12.4 MB".
+func BytesText(n int64) string {
 	if n > -1000 && n < 1000 {
 		return fmt.Sprintf("%d B", n)
 	}
@@ -63,11 +63,11 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%.1f EB", value/1000)
 }
 
-// durationText shows a duration as people say it: "12ms", "3.2s", "2m05s", "1h02m".
-func durationText(d time.Duration) string {
+// DurationText shows a duration as people say it: "12ms", "3.2s", "2m05s", "1h02m".
+func DurationText(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + durationText(-d)
+		return "-" + DurationText(-d)
 	case d < 99500*time.Microsecond:
 		return fmt.Sprintf("%dms", d.Round(time.Millisecond).Milliseconds())
 	case d < 59950*time.Millisecond:
@@ -81,7 +81,8 @@ func durationText(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 }
 
-func plural(n int, noun string) string {
+// Plural is a number and what it counts: "1 host", "2 hosts".
+func Plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

@@ -41,7 +41,6 @@ const (
 	matchBlocks
 	ignoreUnknown
 	unused // of ssh, and no matter here
-	unknown
 )
 
 var keywordNames = [keywords]string{

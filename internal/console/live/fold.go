@@ -62,7 +62,7 @@ func (s *state) refold(now time.Time) {
 			results = append(results, *h.result)
 		}
 	}
-	s.failures = console.Failures(results)
+	s.failures = console.GroupFailures(results, nil)
 }
 
 // slowest returns the hosts that are longest at a place where nothing should take long, the slowest first.

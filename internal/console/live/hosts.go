@@ -58,7 +58,7 @@ func (s *state) shown(f filter) []*host {
 func (h *host) detail(now time.Time) string {
 	switch {
 	case h.result != nil:
-		text := console.Result(*h.result)
+		text := console.ResultText(*h.result)
 		if text == h.place.String() {
 			text = "" // said already
 		}
@@ -69,11 +69,11 @@ func (h *host) detail(now time.Time) string {
 	case h.place == retrying:
 		text := fmt.Sprintf("attempt %d failed: %s", h.failed, h.reason)
 		if left := h.retry.Sub(now); left > 0 {
-			text += "; again in " + console.Duration(left)
+			text += "; again in " + console.DurationText(left)
 		}
 		return text
 	case h.place == copying && h.total > 0:
-		return fmt.Sprintf("%d%% of %s", h.sent*100/h.total, console.Bytes(h.total))
+		return fmt.Sprintf("%d%% of %s", h.sent*100/h.total, console.BytesText(h.total))
 	case h.place == running && h.quiet:
 		return fmt.Sprintf("pid %d, quiet", h.pid)
 	case h.place == running && h.pid > 0:
@@ -99,9 +99,9 @@ func (s *state) list(p *page, now time.Time, hosts []*host, selected, top int) {
 		if i == selected {
 			name = inverse.Render(name)
 		}
-		since := console.Duration(now.Sub(h.since))
+		since := console.DurationText(now.Sub(h.since))
 		if h.result != nil {
-			since = console.Duration(h.result.Took)
+			since = console.DurationText(h.result.Took)
 		}
 		p.add(name + "  " + h.place.style().Render(pad(h.place.label(), 16)) + " " + pad(since, 6) + " " + h.detail(now))
 	}
@@ -124,7 +124,7 @@ func (h *host) inspect(p *page, now time.Time) {
 	var took []string
 	for step := messages.StepConnect; step <= messages.StepDisconnect; step++ {
 		if d := h.took[step]; d > 0 {
-			took = append(took, step.String()+" "+console.Duration(d))
+			took = append(took, step.String()+" "+console.DurationText(d))
 		}
 	}
 	if len(took) > 0 {

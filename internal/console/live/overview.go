@@ -23,7 +23,7 @@ const maxSlow = 5
 
 // head is what every screen begins with: the run and how far it is.
 func (s *state) head(p *page, now time.Time) {
-	title := fmt.Sprintf("run %s  %s  %s", s.run, console.Duration(now.Sub(s.began).Truncate(time.Second)), console.Plural(len(s.hosts), "host"))
+	title := fmt.Sprintf("run %s  %s  %s", s.run, console.DurationText(now.Sub(s.began).Truncate(time.Second)), console.Plural(len(s.hosts), "host"))
 	if s.wave > 0 {
 		title += fmt.Sprintf("  wave %d of %d", s.wave, s.waves)
 	}
@@ -31,7 +31,7 @@ func (s *state) head(p *page, now time.Time) {
 	case s.paused != "":
 		title = bold.Render(title) + "  " + warning.Render("PAUSED: "+s.paused)
 	case s.converged > 0:
-		title = bold.Render(title) + "  " + good.Render("converged, quiet for "+console.Duration(s.converged))
+		title = bold.Render(title) + "  " + good.Render("converged, quiet for "+console.DurationText(s.converged))
 	default:
 		title = bold.Render(title)
 	}
@@ -44,19 +44,19 @@ func (s *state) head(p *page, now time.Time) {
 		text += fmt.Sprintf("  %.1f/s", hosts)
 	}
 	if left, ok := eta(float64(all-done), hosts); ok {
-		text += "  " + console.Duration(left.Round(time.Second)) + " left"
+		text += "  " + console.DurationText(left.Round(time.Second)) + " left"
 	}
 	width := max(10, min(60, p.width-len(text)))
 	p.add(good.Render(bar(done, all, width)) + text)
 
 	var facts []string
 	if s.sent > 0 {
-		copied := console.Bytes(s.sent) + " copied"
+		copied := console.BytesText(s.sent) + " copied"
 		if bytes > 0 && s.left > 0 {
-			copied += fmt.Sprintf(", %s/s", console.Bytes(int64(bytes)))
+			copied += fmt.Sprintf(", %s/s", console.BytesText(int64(bytes)))
 		}
 		if left, ok := eta(float64(s.left), bytes); ok {
-			copied += ", " + console.Duration(left) + " left"
+			copied += ", " + console.DurationText(left) + " left"
 		}
 		facts = append(facts, copied)
 	}
@@ -163,7 +163,7 @@ func (s *state) showSlow(p *page, slow []*host, now time.Time) {
 		width = max(width, len(h.name))
 	}
 	for _, h := range slow {
-		p.add(pad(h.name, width) + "  " + h.place.style().Render(pad(h.place.label(), 16)) + " " + pad(console.Duration(now.Sub(h.since)), 6) + " " + h.detail(now))
+		p.add(pad(h.name, width) + "  " + h.place.style().Render(pad(h.place.label(), 16)) + " " + pad(console.DurationText(now.Sub(h.since)), 6) + " " + h.detail(now))
 	}
 }
 
