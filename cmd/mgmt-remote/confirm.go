@@ -3,15 +3,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"strings"
-	"syscall"
-	"time"
 
+	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/fleet"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
@@ -19,12 +14,13 @@ import (
 // confirmer asks the person at the terminal whether the next wave may begin. The run is paused meanwhile, and whoever continues it
 // elsewhere has answered, too.
 type confirmer struct {
+	asks    fleet.Confirmer
 	paused  chan messages.RunPaused
 	resumed chan struct{}
 }
 
-func newConfirmer() *confirmer {
-	return &confirmer{paused: make(chan messages.RunPaused, 1), resumed: make(chan struct{}, 1)}
+func newConfirmer(asks fleet.Confirmer) *confirmer {
+	return &confirmer{asks: asks, paused: make(chan messages.RunPaused, 1), resumed: make(chan struct{}, 1)}
 }
 
 // observe takes the events of the run. It never waits: only the newest pause matters.
@@ -67,49 +63,17 @@ func (c *confirmer) run(ctx context.Context, f *fleet.Fleet) {
 				case <-asking.Done():
 				}
 			}()
-			yes, err := askYesNo(asking, p.Reason+"; begin it? [yes/no] ")
+			yes, err := c.asks.Confirm(asking, p.Reason+"; begin it? [yes/no] ")
 			cancel()
 			switch {
 			case errors.Is(err, context.Canceled): // the run ends, or was continued elsewhere
-			case err != nil:
+			case err != nil && fault.KindOf(err) != fault.Canceled:
 				f.Stop(messages.StopFinish) // nobody will ever answer
 			case yes:
 				f.Continue()
-			default: // as if it were ^C, also for the exit code
-				if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
-					f.Stop(messages.StopFinish)
-				}
+			default: // as ^C, which may have been the answer, also for the exit code
+				interrupt()
 			}
-		}
-	}
-}
-
-// askYesNo asks on the terminal until there is an answer.
-func askYesNo(ctx context.Context, question string) (yes bool, err error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return false, fmt.Errorf("no terminal to ask on: %w", err)
-	}
-	defer func() { err = errors.Join(err, tty.Close()) }()
-	stop := context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	lines := bufio.NewReader(tty)
-	for {
-		if _, err := fmt.Fprint(tty, question); err != nil {
-			return false, err
-		}
-		line, err := lines.ReadString('\n')
-		switch {
-		case ctx.Err() != nil:
-			return false, ctx.Err()
-		case err != nil:
-			return false, fmt.Errorf("read from the terminal: %w", err)
-		}
-		switch strings.ToLower(strings.TrimSpace(line)) {
-		case "y", "yes":
-			return true, nil
-		case "n", "no":
-			return false, nil
 		}
 	}
 }

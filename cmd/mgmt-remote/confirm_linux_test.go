@@ -12,7 +12,7 @@ func TestTheNextWaveIsConfirmed(t *testing.T) {
 	p := startOnTerminal(t, args...)
 	p.sees("wave 1 of 3 is over, and the next one is to be asked for; begin it? [yes/no] ")
 	p.types("perhaps\r")
-	p.sees("begin it? [yes/no] ")
+	p.sees("Please type yes or no: ")
 	p.types("yes\r")
 	p.sees("wave 2 of 3 is over")
 	p.sees("begin it? [yes/no] ")

@@ -323,8 +323,9 @@ func (f *runFlags) begin(cmd *cobra.Command, opts fleet.Options, show shown, bes
 		return detach(cmd, opts, show.files(), beside)
 	}
 	opts.SSH.Prompter = show.asking(opts.SSH.Prompter)
-	if opts.Rollout.Confirm && canAsk() && show.view() == nil { // which asks itself
-		c := newConfirmer()
+	asks, can := opts.SSH.Prompter.(fleet.Confirmer)
+	if opts.Rollout.Confirm && can && show.view() == nil { // which asks itself
+		c := newConfirmer(asks)
 		opts.Observe, beside = c.observe, both(beside, c.run)
 	}
 	return drive(cmd, opts, show, beside)
