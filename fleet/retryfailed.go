@@ -35,10 +35,11 @@ func RetryFailed(stateDir, run string) (Options, error) {
 	if err != nil {
 		return Options{}, err
 	}
-	ok := func(name string) bool {
-		i := slices.IndexFunc(saved.Results, func(r messages.Result) bool { return r.Host == name })
-		return i >= 0 && saved.Results[i].Outcome == messages.OutcomeSucceeded
+	succeeded := make(map[string]bool, len(saved.Results))
+	for _, r := range saved.Results {
+		succeeded[r.Host] = r.Outcome == messages.OutcomeSucceeded
 	}
+	ok := func(name string) bool { return succeeded[name] }
 	o.Run = ""
 	o.Hosts = slices.DeleteFunc(o.Hosts, func(h Host) bool { return ok(h.Name) })
 	o.Rollout.Canary = slices.DeleteFunc(o.Rollout.Canary, ok)

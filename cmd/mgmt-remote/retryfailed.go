@@ -141,8 +141,11 @@ func (f *runFlags) changeHosts(opts *fleet.Options) error {
 	if err != nil {
 		return fmt.Errorf("--limit, of the hosts that did not succeed: %w", err)
 	}
-	names := inventory.Names(selected)
-	left := func(name string) bool { return !slices.Contains(names, name) }
+	meant := make(map[string]bool, len(selected))
+	for _, e := range selected {
+		meant[e.Host.Name] = true
+	}
+	left := func(name string) bool { return !meant[name] }
 	opts.Hosts = slices.DeleteFunc(opts.Hosts, func(h fleet.Host) bool { return left(h.Name) })
 	opts.Rollout.Canary = slices.DeleteFunc(opts.Rollout.Canary, left)
 	if len(opts.Hosts) == 0 {

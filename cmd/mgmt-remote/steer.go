@@ -97,9 +97,11 @@ func dropHosts(ctx context.Context, run string, exprs []string) error {
 		}
 		names = append(names, set...)
 	}
-	unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return slices.ContainsFunc(s.Hosts, func(h fleet.HostStatus) bool { return h.Host == name })
-	})
+	known := make(map[string]bool, len(s.Hosts))
+	for _, h := range s.Hosts {
+		known[h.Host] = true
+	}
+	unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return known[name] })
 	if len(unknown) > 0 {
 		return fmt.Errorf("run %s has no host %s; nothing was done", run, nodeset.Fold(unknown))
 	}
