@@ -47,7 +47,7 @@ func (f *becomeSecretFlags) register(p *pflag.FlagSet) {
 	p.BoolVar(&f.ask, "ask-become-pass", false, "ask once for the password that sudo wants, for all hosts")
 	p.IntVar(&f.fd, "become-password-fd", -1, "read the password that sudo wants from file descriptor `N`")
 	p.StringVar(&f.program, "become-password-command", "", "the password that sudo wants is the first line that the shell command `CMD` writes")
-	p.Lookup("become-password-fd").DefValue = ""
+	p.Lookup("become-password-fd").DefValue = "0" // which no help shows: there is no default
 }
 
 func (f *becomeSecretFlags) complete(cmd *cobra.Command) {

@@ -10,7 +10,10 @@ import (
 
 // fleetCommands are the commands that drive other machines.
 func fleetCommands() []*cobra.Command {
-	return []*cobra.Command{newRunCommand(), newResumeCommand(), newAttachCommand(), newRunsCommand(), newHostsCommand(), newStatusCommand(), newStopCommand(), newRetryCommand(), newPauseCommand(), newContinueCommand(), newScaleCommand(), newDropCommand(), newDemoCommand(), newGraphCommand(), newCleanCommand(), newConfigCommand(), newManCommand()}
+	return []*cobra.Command{
+		newRunCommand(), newResumeCommand(), newAttachCommand(), newRunsCommand(), newHostsCommand(), newStatusCommand(), newStopCommand(), newRetryCommand(), newPauseCommand(),
+		newContinueCommand(), newScaleCommand(), newDropCommand(), newDemoCommand(), newGraphCommand(), newCleanCommand(), newConfigCommand(), newManCommand(),
+	}
 }
 
 // embeddedPrograms lists the programs for hosts that are inside.

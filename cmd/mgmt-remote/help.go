@@ -66,7 +66,7 @@ func usage(c *cobra.Command) error {
 		groups[title].AddFlag(f)
 	})
 	for _, title := range titles {
-		section(title, strings.ReplaceAll(groups[title].FlagUsagesWrapped(helpWidth), " (default )", "")) // of numbers that have none
+		section(title, groups[title].FlagUsagesWrapped(helpWidth))
 	}
 	if c.HasAvailableSubCommands() {
 		fmt.Fprintf(&b, "\nMore about a command: %s help COMMAND\n", c.Root().Name())

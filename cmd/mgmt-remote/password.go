@@ -95,7 +95,7 @@ func (f *secretFlags) register(p *pflag.FlagSet) {
 	f.given = p
 	p.IntVar(&f.fd, "password-fd", -1, "read the password for all hosts from file descriptor `N`")
 	p.StringVar(&f.program, "password-command", "", "a host's password is the first line that the shell command `CMD` writes; run once, or for each host where it is a template over {{.Host}} {{.Addr}} {{.User}}")
-	p.Lookup("password-fd").DefValue = ""
+	p.Lookup("password-fd").DefValue = "0" // which no help shows: there is no default
 }
 
 func (f *secretFlags) complete(cmd *cobra.Command) {

@@ -131,6 +131,10 @@ var foreign = regexp.MustCompile(`^` + envPrefix + `(CONFIG|DETACHED_FD|DIR|E2E_
 // environment are the settings that variables make, and the names of those that look like one and are not. Repeatable
 // flags take one value per line.
 func environment(root *cobra.Command, env []string) (set []config.Setting, unknown []string) {
+	env = slices.DeleteFunc(slices.Clone(env), func(pair string) bool { return !strings.HasPrefix(pair, envPrefix) })
+	if len(env) == 0 {
+		return nil, nil
+	}
 	known := map[string]config.Setting{}
 	for _, c := range within(root, "") {
 		for _, f := range settable(c) {
@@ -143,7 +147,7 @@ func environment(root *cobra.Command, env []string) (set []config.Setting, unkno
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		s, ok := known[name]
-		if !strings.HasPrefix(name, envPrefix) || value == "" || !ok && foreign.MatchString(name) {
+		if value == "" || !ok && foreign.MatchString(name) {
 			continue
 		}
 		if !ok {
