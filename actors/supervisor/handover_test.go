@@ -18,7 +18,7 @@ func TestHandOver(t *testing.T) {
 				r.cfg.Observe = r.onState(state, func() { r.send(messages.HandOver{}) })
 				r.start()
 				result := r.result()
-				done := itself && result.Outcome == messages.OutcomeSucceeded && result.LeftBehind == ""
+				done := itself && result.Outcome == messages.OutcomeSucceeded && result.LeftBehind == "" && len(r.sims["h1"].Sessions()) == 0
 				if result.Outcome != messages.OutcomeTakenOver && !done {
 					r.Errorf("result %+v\n%s", result, r.story())
 				}

@@ -23,6 +23,10 @@ func TestUpdate(t *testing.T) {
 	def.Edges = []graph.Edge{edgeTo(first, command, true)}
 	r := start(t, def, Options{})
 	r.untilStatus(Quiet)
+	// Once the drift of a file is healed, the kernel's notices of what was done in its directory before have all come.
+	write(t, in(dir, "b"), "drift")
+	r.untilCount("file[b]", Applied, 2)
+	r.untilStatus(Quiet)
 	r.forget()
 
 	// The same again, in other words: nothing happens, so the next update is the first that anybody hears of.
@@ -33,10 +37,7 @@ func TestUpdate(t *testing.T) {
 	r.untilStatus(Quiet)
 	r.mu.Lock()
 	for _, ev := range r.events {
-		switch id := ev.ID.String(); {
-		case id == "file[b]", id == "file[c]":
-		case id == "file[a]" && ev.Kind == Checked: // a late notice of its own making has it looked at again
-		default:
+		if id := ev.ID.String(); id != "file[b]" && id != "file[c]" {
 			t.Errorf("touched: %+v", ev)
 		}
 	}

@@ -261,8 +261,9 @@ func TestAccountDriftIsSeen(t *testing.T) {
 		sh(t, "userdel bob; groupdel crew")
 		r.until("both are back", func() bool { return entry(t, passwdFile, "bob") != "" && entry(t, groupFile, "crew") != "" })
 		r.untilStatus(Quiet)
-		if got := entry(t, passwdFile, "bob"); !strings.HasSuffix(got, ":/bin/sh") {
-			t.Errorf("it is %q", got)
+		bob, crew := entry(t, passwdFile, "bob"), entry(t, groupFile, "crew")
+		if !strings.HasSuffix(bob, ":/bin/sh") || strings.Split(bob, ":")[3] != strings.Split(crew, ":")[2] {
+			t.Errorf("it is %q, in the group %q", bob, crew)
 		}
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
 )
@@ -41,6 +40,17 @@ func (s *session) inCache() {
 	s.via = []string{name}
 }
 
+// unlocked waits until nobody holds a directory: of a process with several threads, that is a moment after its first one is dead to others.
+func unlocked(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // only looked at
+	eventually(t, dir+" unlocked", func() bool { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil })
+}
+
 // TestTemporaryFilesAreCleaned has the real systemd-tmpfiles clean a directory in which everything is too old, as it does /tmp and /var/tmp
 // every day. What a live session needs stays, what a dead one left goes, and with the last session the cache.
 func TestTemporaryFilesAreCleaned(t *testing.T) {
@@ -63,6 +73,7 @@ func TestTemporaryFilesAreCleaned(t *testing.T) {
 	other.outputUntil("up\n")
 	dead.killShim()
 	other.kill()
+	unlocked(t, dead.dir)
 
 	top := filepath.Dir(live.base)
 	config := filepath.Join(t.TempDir(), "aged.conf")
@@ -105,16 +116,9 @@ func TestTemporaryFilesAreCleaned(t *testing.T) {
 	}
 	again.cleanUp()
 	live.gone(int(x.ShimPid))
-	// What has just been used, or is still held by a process that is about to end, is spared until the next time.
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		clean()
-		left := files(top)
-		if len(left) == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("left after the last session: %q", left)
-			break
-		}
+	unlocked(t, live.base+"/cache/0123")
+	clean()
+	if left := files(top); len(left) > 0 {
+		t.Errorf("left after the last session: %q", left)
 	}
 }
