@@ -52,6 +52,13 @@ type event struct {
 	TimedOut   bool      `json:"timed_out"`
 	Result     result    `json:"result"`
 	Results    []result  `json:"results"`
+	Copies     []copied  `json:"copies"`
+}
+
+// copied is what would be copied to a host that is only looked at.
+type copied struct {
+	Name   string `json:"name"`
+	Cached bool   `json:"cached"`
 }
 
 type exit struct {
