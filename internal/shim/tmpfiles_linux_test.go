@@ -47,7 +47,7 @@ func unlocked(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only looked at
+	defer f.Close()
 	eventually(t, dir+" unlocked", func() bool { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil })
 }
 
