@@ -40,7 +40,7 @@ test: ## everything that must hold: deps, build, lint, all tests with the race d
 	@$(TIMED) deps  $(MAKE) --no-print-directory deps
 	@$(TIMED) build $(MAKE) --no-print-directory build
 	@$(TIMED) lint  $(MAKE) --no-print-directory lint
-	@$(TIMED) tests $(GO) test -race -count=1 -p 4 -timeout 12m -skip '^TestChaos' $(TEST_FLAGS) ./...
+	@$(TIMED) tests $(GO) test -race -count=1 -p 3 -timeout 12m -skip '^TestChaos' $(TEST_FLAGS) ./...
 	@$(TIMED) chaos $(MAKE) --no-print-directory chaos
 
 .PHONY: demo

@@ -77,7 +77,9 @@ func (p *process) wantNineSteps(host string) {
 func TestNineStepsCommand(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 3)
-	p := l.start(l.args("--json", "--", "sh", "-c", `etcdctl get --prefix "/mgmt-remote/{{.Run}}/hosts/{{.Host}}/"; echo looked; `+untilGo)...)
+	p := l.start(l.args("--json", "--", "sh", "-c", `own="/mgmt-remote/{{.Run}}/hosts/{{.Host}}/"
+		until etcdctl get --prefix $own | grep -q Running; do sleep 0.1; done # it is written when the host is known to run
+		etcdctl get --prefix $own; echo looked; `+untilGo)...)
 	run := p.runID()
 	for _, h := range l.hosts {
 		p.awaitOutput(h.name, "looked")
