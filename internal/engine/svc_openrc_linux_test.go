@@ -56,7 +56,7 @@ func (rc) install(t *testing.T, name string, kind kindOfService) {
 	case hanging:
 		begin = fmt.Sprintf("echo start >>/run/%s.did; sleep 1000", name)
 	}
-	program(t, "/etc/init.d/"+name, fmt.Sprintf(rcScript, name, begin, fmt.Sprintf("touch /run/%s.hup; kill -HUP $(cat $pid)", name), commands))
+	program(t, "/etc/init.d/"+name, fmt.Sprintf(rcScript, name, begin, fmt.Sprintf("touch /run/%s.hup; kill -USR1 $(cat $pid)", name), commands))
 }
 
 func (rc) byHand(t *testing.T, action, name string) {

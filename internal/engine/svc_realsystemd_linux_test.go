@@ -132,7 +132,7 @@ func (s realSystemd) install(t *testing.T, name string, kind kindOfService) {
 	text := "ExecStart=/usr/local/bin/test-daemon " + name
 	switch kind {
 	case sound:
-		text += "\nExecReload=/bin/sh -c 'touch /run/" + name + ".hup; kill -HUP $MAINPID'"
+		text += "\nExecReload=/bin/sh -c 'touch /run/" + name + ".hup; kill -USR1 $MAINPID'"
 	case failing:
 		text = "Type=forking\nExecStart=/bin/false"
 	case dying:

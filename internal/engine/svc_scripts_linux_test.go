@@ -15,8 +15,9 @@ import (
 )
 
 // daemon is what the services of the tests run. It writes its PID, and a line for each start and each reload.
+// Not with SIGHUP: where the tests are started with nohup it is ignored, and a shell can trap nothing that was ignored when it began.
 const daemon = `#!/bin/sh
-trap 'echo reload >>/run/$1.did' HUP
+trap 'echo reload >>/run/$1.did' USR1
 echo start >>/run/$1.did
 echo $$ >/run/$1.pid
 [ "$2" = dying ] && { sleep 0.5; exit 1; }
@@ -127,7 +128,7 @@ func (scripts) install(t *testing.T, name string, kind kindOfService) {
 	t.Helper()
 	program(t, "/usr/local/bin/test-daemon", daemon)
 	begin := fmt.Sprintf(background, name, quietly)
-	reload := fmt.Sprintf("touch /run/%s.hup; kill -HUP $(cat $pid)", name)
+	reload := fmt.Sprintf("touch /run/%s.hup; kill -USR1 $(cat $pid)", name)
 	switch kind {
 	case unreloading: // and careless
 		begin, reload = fmt.Sprintf(background, name, ""), "exit 3"
