@@ -49,6 +49,18 @@ func RetryFailed(stateDir, run string) (Options, error) {
 	return o, nil
 }
 
+// isForRetry reports whether somebody may want this run again on the hosts that did not succeed. A run that was stopped before it had
+// got anywhere, or when all its payloads ran, is not: the same command line does the same.
+func isForRetry(report Report) bool {
+	some := func(is func(messages.Result) bool) bool { return slices.ContainsFunc(report.Results, is) }
+	succeeded := some(func(m messages.Result) bool { return m.Outcome == messages.OutcomeSucceeded })
+	failed := some(func(m messages.Result) bool {
+		return m.Outcome != messages.OutcomeSucceeded && m.Outcome != messages.OutcomeCanceled
+	})
+	stopped := some(func(m messages.Result) bool { return m.Outcome == messages.OutcomeCanceled && m.Exit == nil })
+	return failed || report.TimedOut || succeeded && stopped
+}
+
 // keptForRetry is how many finished runs are kept only because hosts of them did not succeed.
 const keptForRetry = 10
 

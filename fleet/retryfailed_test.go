@@ -63,6 +63,54 @@ func TestRetryFailedWhereNothingDid(t *testing.T) {
 	}
 }
 
+// A run that was stopped when it had got to some hosts can be gone on with. One that had got to none, or ran everywhere, is done.
+func TestRetryFailedAfterAStop(t *testing.T) {
+	for name, c := range map[string]struct {
+		first simhost.Payload
+		most  int      // connections
+		until []string // hosts whose payloads run when it is stopped
+		kept  int      // hosts that can be tried again
+	}{
+		"it ran everywhere":     {simhost.Payload{}, 3, []string{"h1", "h2", "h3"}, 0},
+		"it had got to none":    {simhost.Payload{}, 1, []string{"h1"}, 0},
+		"one done, one begun":   {says("1"), 1, []string{"h2"}, 2},
+		"one done, all in work": {says("1"), 3, []string{"h2", "h3"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, c.first, simhost.Payload{}, simhost.Payload{})
+			r.opts.MaxConnections = c.most
+			f := r.fleet()
+			go func() {
+				for _, host := range c.until {
+					<-r.at[host]
+				}
+				f.Stop(messages.StopFinish)
+			}()
+			report, err := f.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			opts, err := RetryFailed(r.opts.StateDir, report.Run)
+			if len(opts.Hosts) != c.kept || (err != nil) != (c.kept == 0) {
+				t.Errorf("again on %+v, %v after %+v", opts.Hosts, err, report.Results)
+			}
+		})
+	}
+}
+
+// A group that did not converge in time is what one wants to try again.
+func TestRetryFailedAfterTheMaximumRunTime(t *testing.T) {
+	r := newRig(t, simhost.Payload{})
+	r.opts.MaxRuntime = 100 * time.Millisecond
+	report, err := r.fleet().Run(t.Context())
+	if err != nil || !report.TimedOut {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if opts, err := RetryFailed(r.opts.StateDir, report.Run); err != nil || len(opts.Hosts) != 1 {
+		t.Errorf("%+v, %v", opts.Hosts, err)
+	}
+}
+
 // What may have a session left is for resume: a second start of the payload beside the first one is what must never be.
 func TestRetryFailedLeavesSessionsAlone(t *testing.T) {
 	r := newRig(t, simhost.Payload{})

@@ -380,13 +380,10 @@ func (r *running) saveEnd() error {
 // end closes what was opened. The state of a run that left nothing anywhere is removed, unless it is to be kept.
 func (r *running) end(report Report) error {
 	errs := []error{r.closeParts()}
-	failed := slices.ContainsFunc(report.Results, func(m messages.Result) bool {
-		return m.Outcome != messages.OutcomeSucceeded && m.Outcome != messages.OutcomeCanceled // which somebody wanted
-	})
 	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return !final(m) })
 	if r.fleet.opts.KeepState || r.keep || left {
 		errs = append(errs, r.saveEnd(), r.run.Close())
-	} else if failed {
+	} else if isForRetry(report) {
 		errs = append(errs, r.keepForRetry())
 	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {
 		errs = append(errs, err, r.run.Close()) // what is not forgotten is still to be unlocked
