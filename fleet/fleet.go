@@ -79,7 +79,22 @@ type Report struct {
 	Exceeded  string // why hosts were skipped; "" = none was
 	Results   []messages.Result
 	Etcd      EtcdUse
+	Kept      Kept // what there is of it below StateDir now
 }
+
+// Kept says what is kept on this machine of a run that has ended, by what it is good for.
+type Kept uint8
+
+const (
+	// KeptNothing: it is removed.
+	KeptNothing Kept = iota
+	// KeptToLookAt: KeepState asked for it.
+	KeptToLookAt
+	// KeptForRetry: RetryFailed makes a new run of it, for the hosts that did not succeed.
+	KeptForRetry
+	// KeptForResume: something may be left on hosts, and whoever continues the run looks after that.
+	KeptForResume
+)
 
 // EtcdUse is what the hosts together used of the run's etcd.
 type EtcdUse struct {

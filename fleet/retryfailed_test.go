@@ -87,8 +87,8 @@ func TestRetryFailedAfterAStop(t *testing.T) {
 				f.Stop(messages.StopFinish)
 			}()
 			report, err := f.Run(t.Context())
-			if err != nil {
-				t.Fatal(err)
+			if err != nil || (report.Kept == KeptForRetry) != (c.kept > 0) {
+				t.Fatalf("%+v, %v", report, err)
 			}
 			opts, err := RetryFailed(r.opts.StateDir, report.Run)
 			if len(opts.Hosts) != c.kept || (err != nil) != (c.kept == 0) {

@@ -41,7 +41,11 @@ func (f *Fleet) Run(ctx context.Context) (report Report, err error) {
 		return Report{}, err
 	}
 	r := &running{fleet: f, run: run, keep: f.opts.Run != ""}
-	defer func() { err = errors.Join(err, r.end(report)) }()
+	defer func() {
+		var endErr error
+		report.Kept, endErr = r.end(report)
+		err = errors.Join(err, endErr)
+	}()
 	report.Run = run.ID()
 	if err := r.open(ctx); err != nil {
 		return report, err
@@ -378,19 +382,24 @@ func (r *running) saveEnd() error {
 }
 
 // end closes what was opened. The state of a run that left nothing anywhere is removed, unless it is to be kept.
-func (r *running) end(report Report) error {
-	errs := []error{r.closeParts()}
+func (r *running) end(report Report) (Kept, error) {
+	err := r.closeParts()
 	left := slices.ContainsFunc(report.Results, func(m messages.Result) bool { return !final(m) })
-	if r.fleet.opts.KeepState || r.keep || left {
-		errs = append(errs, r.saveEnd(), r.run.Close())
-	} else if isForRetry(report) {
-		errs = append(errs, r.keepForRetry())
-	} else if err := r.run.Remove(); errors.Is(err, store.ErrUnfinished) {
-		errs = append(errs, err, r.run.Close()) // what is not forgotten is still to be unlocked
-	} else {
-		errs = append(errs, err)
+	switch retry := isForRetry(report); {
+	case left || r.keep:
+		return KeptForResume, errors.Join(err, r.saveEnd(), r.run.Close())
+	case r.fleet.opts.KeepState && retry:
+		return KeptForRetry, errors.Join(err, r.saveEnd(), r.run.Close())
+	case r.fleet.opts.KeepState:
+		return KeptToLookAt, errors.Join(err, r.saveEnd(), r.run.Close())
+	case retry:
+		return KeptForRetry, errors.Join(err, r.keepForRetry())
 	}
-	return errors.Join(errs...)
+	removed := r.run.Remove()
+	if errors.Is(removed, store.ErrUnfinished) {
+		return KeptForResume, errors.Join(err, removed, r.run.Close()) // what is not forgotten is still to be unlocked
+	}
+	return KeptNothing, errors.Join(err, removed)
 }
 
 // closeParts closes everything but the run's state.

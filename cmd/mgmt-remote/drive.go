@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/console"
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -68,7 +70,23 @@ func drive(cmd *cobra.Command, opts fleet.Options, to shown, beside func(context
 	if err := errors.Join(err, to.close()); err != nil {
 		return err
 	}
+	sayNext(cmd.ErrOrStderr(), report)
 	return exitCode(report, stopped)
+}
+
+// sayNext says how to go on with a run that did not get to its end everywhere.
+func sayNext(stderr io.Writer, report fleet.Report) {
+	is := func(o messages.Outcome) func(messages.Result) bool {
+		return func(r messages.Result) bool { return r.Outcome == o }
+	}
+	switch {
+	case slices.ContainsFunc(report.Results, is(messages.OutcomeTakenOver)): // somebody else goes on
+	case report.Kept == fleet.KeptForResume:
+		say(stderr, "to go on, and to clean up what is left on hosts: mgmt-remote resume %s", report.Run)
+	case report.Kept == fleet.KeptForRetry:
+		n := len(slices.DeleteFunc(slices.Clone(report.Results), is(messages.OutcomeSucceeded)))
+		say(stderr, "again on the %s that did not succeed: mgmt-remote run --retry-failed %s", console.Plural(n, "host"), report.Run)
+	}
 }
 
 // shower shows events. Where that is not possible any more (the reader of a pipe is gone), the run is ended properly

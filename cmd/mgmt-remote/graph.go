@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/mgmt-remote/mgmt-remote/internal/console"
 	"github.com/mgmt-remote/mgmt-remote/internal/engine"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 	"github.com/mgmt-remote/mgmt-remote/internal/graph/draw"
@@ -48,7 +49,7 @@ Prints one line for each good file. Exit codes: 0 all are good, 1 some are not.`
 			for _, file := range args {
 				def, err := loadSample(file, vars)
 				if err == nil {
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", file, count(len(def.Resources), "resource"), count(len(def.Edges), "edge"))
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", file, console.Plural(len(def.Resources), "resource"), console.Plural(len(def.Edges), "edge"))
 				}
 				errs = append(errs, err)
 			}
@@ -164,12 +165,4 @@ func (v variables) Set(text string) error {
 	}
 	v[key] = value
 	return nil
-}
-
-// count says how many things there are: 1 edge, 2 edges.
-func count(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return fmt.Sprintf("%d %s", n, thing)
 }
