@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +54,15 @@ func TestACanaryThatFailsEndsTheRun(t *testing.T) {
 
 // TestContinueInTheWave has a second initiator go on where the first one was lost in the middle of the second of three waves.
 func TestContinueInTheWave(t *testing.T) {
-	r := newRig(t, says("1"), says("2"), simhost.Payload{Run: time.Second}, says("4"))
+	second := make(chan struct{}) // closed when the second initiator drives the run: until then the wave is not over
+	r := newRig(t, says("1"), says("2"), simhost.Payload{Body: func(ctx context.Context, _ *simhost.Process) int {
+		select {
+		case <-second:
+			return 0
+		case <-ctx.Done():
+			return 1
+		}
+	}}, says("4"))
 	r.opts.Rollout = Rollout{Serial: []Amount{{N: 1}, {N: 2}}, Confirm: true, MaxFailures: &Amount{N: 1}}
 	first := r.fleet()
 	observe := first.opts.Observe
@@ -80,16 +89,21 @@ func TestContinueInTheWave(t *testing.T) {
 	}
 	before := len(r.events)
 	opts.SSH.NetDial = r.opts.SSH.NetDial
-	var second *Fleet
+	var continuing *Fleet
 	opts.Observe = func(e messages.Event) {
 		r.observe(e)
-		if p, paused := e.(messages.RunPaused); paused && p.Reason != "" {
-			second.Continue()
+		switch e := e.(type) {
+		case messages.RunStarted:
+			close(second)
+		case messages.RunPaused:
+			if e.Reason != "" {
+				continuing.Continue()
+			}
 		}
 	}
 	r.opts = opts
-	second = r.fleet()
-	again, err := second.Run(t.Context())
+	continuing = r.fleet()
+	again, err := continuing.Run(t.Context())
 	if err != nil || len(again.Results) != 4 {
 		t.Fatalf("%+v, %v", again, err)
 	}

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// patience is the longest that one word to tmux may take.
-const patience = 20 * time.Second
+// patience is the longest that one word to tmux may take: much, as it is only waited for where something is wrong.
+const patience = time.Minute
 
 // Terminal is one window with one program in it. Close ends both.
 type Terminal struct {

@@ -170,6 +170,9 @@ func (c *camera) shoot() (string, error) {
 		return "", err
 	}
 	if n := len(c.frames); n == 0 || c.frames[n-1].screen != screen {
+		if n > 0 && c.frames[n-1].at == c.now { // else nobody would ever see that one
+			c.now += shot
+		}
 		c.frames = append(c.frames, frame{c.now, screen})
 		c.idle = 0
 	}

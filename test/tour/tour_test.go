@@ -73,7 +73,7 @@ func TestRecordedTour(t *testing.T) {
 // What is recorded is what was typed and what a program wrote.
 func TestRecords(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "program")
-	text := "#!/bin/sh\nread -r line <fleet.yaml; echo \"$line\"\nwhile read -r x; do printf '\\033[1;31mgot %s\\033[0m\\n' \"$x\"; [ \"$x\" != end ] || exit; done\n"
+	text := "#!/bin/sh\nread -r line <fleet.yaml; sleep 0.5; echo \"$line\"\nwhile read -r x; do printf '\\033[1;31mgot %s\\033[0m\\n' \"$x\"; [ \"$x\" != end ] || exit; done\n"
 	if err := os.WriteFile(program, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestFailsWhereKeysAreLate(t *testing.T) {
 	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	_, err := record(t.Context(), program, []scene{{about: "all", command: "mgmt-remote", actions: []action{{look: 20, text: "q"}}}})
+	_, err := record(t.Context(), program, []scene{{about: "all", command: "mgmt-remote", actions: []action{{see: prompt, text: "q"}}}})
 	if err == nil || !strings.Contains(err.Error(), `all: the command has ended before keys "q"`) {
 		t.Errorf("%v", err)
 	}
