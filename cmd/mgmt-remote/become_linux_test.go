@@ -28,7 +28,7 @@ func TestAskBecomePassAsksOnceForAllHosts(t *testing.T) {
 	}
 
 	p = startOnTerminal(t, args...)
-	p.sees("assword")
+	p.sees("Password to ")
 	p.types("\x03")
 	if out := p.ends(exitFailed); strings.Count(out, "assword to") != 1 || !strings.Contains(out, "canceled at the prompt") {
 		t.Errorf("the question was asked again, or the end has no reason:\n%s", out)

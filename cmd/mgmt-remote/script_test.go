@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	}})
 }
 
+// patienceWithPrograms is how long a program may take to say something. It is only waited for when a test fails.
+const patienceWithPrograms = 3 * time.Minute
+
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands there are those of scriptCommands.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -177,13 +180,13 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 		ts.Check(err)
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
-		for limit := time.Now().Add(time.Minute); ; <-tick.C {
+		for limit := time.Now().Add(patienceWithPrograms); ; <-tick.C {
 			data, err := os.ReadFile(ts.MkAbs(args[0]))
 			if err == nil && want.Match(data) {
 				return
 			}
 			if time.Now().After(limit) {
-				ts.Fatalf("not within a minute: %v %s", err, data)
+				ts.Fatalf("not within %v: %v %s", patienceWithPrograms, err, data)
 			}
 		}
 	},

@@ -18,9 +18,6 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/test/sshfleet"
 )
 
-// patienceWithPrograms is how long a program may take to say something. It is only waited for when a test fails.
-const patienceWithPrograms = time.Minute
-
 // onTerminal is mgmt-remote with a terminal of its own.
 type onTerminal struct {
 	t     *testing.T
@@ -184,7 +181,7 @@ func withPassword(names ...string) sshfleet.Options {
 
 func TestAskPassAsksOnceForAllHosts(t *testing.T) {
 	p := startOnTerminal(t, append(terminalFleet(t, withPassword("h1", "h2", "h3")), "--ask-pass", "--", "true")...)
-	p.sees("assword")
+	p.sees("Password for ")
 	p.types("hunter2\r")
 	out := p.ends(exitOK)
 	if strings.Count(out, "assword") != 1 || strings.Contains(out, "hunter2") {
@@ -196,7 +193,7 @@ func TestInteractiveAsksThreeTimes(t *testing.T) {
 	args := append(terminalFleet(t, withPassword("h1")), "--interactive", "--", "true")
 	p := startOnTerminal(t, args...)
 	for _, password := range []string{"wrong\r", "also wrong\r", "hunter2\r"} {
-		p.sees("assword")
+		p.sees("Password for ")
 		p.types(password)
 	}
 	if out := p.ends(exitOK); strings.Contains(out, "wrong") || strings.Contains(out, "hunter2") {
@@ -205,7 +202,7 @@ func TestInteractiveAsksThreeTimes(t *testing.T) {
 
 	p = startOnTerminal(t, append([]string{"run", "--output", "lines"}, args[1:]...)...)
 	for range 3 {
-		p.sees("assword")
+		p.sees("Password for ")
 		p.types("wrong\r")
 	}
 	if out := p.ends(exitFailed); strings.Count(out, "1 connect") > 1 || !strings.Contains(out, "3 passwords") {
@@ -217,7 +214,7 @@ func TestInteractiveAsksThreeTimes(t *testing.T) {
 func TestPromptsComeOneAtATime(t *testing.T) {
 	p := startOnTerminal(t, append(terminalFleet(t, withPassword("h1", "h2")), "--interactive", "--", "true")...)
 	for range 2 {
-		p.sees("assword")
+		p.sees("Password for ")
 		p.types("hunter2\r")
 	}
 	p.ends(exitOK)
@@ -228,8 +225,8 @@ func TestQuestionsInTheLiveView(t *testing.T) {
 	args := append(terminalFleet(t, withPassword("h1", "h2")), "--interactive", "--output", "live", "--", "true")
 	for range 5 { // the end may come at any moment after the last answer
 		p := startOnTerminal(t, args...)
-		for range 6 {
-			p.sees("assword")
+		for range 6 { // the view, too, tells of passwords
+			p.sees("Password for ")
 			p.types("wrong\r")
 		}
 		if out := p.ends(exitFailed); strings.Contains(out, "wrong") || !strings.Contains(out, "0 of 2 hosts ok") {

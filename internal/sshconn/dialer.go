@@ -123,7 +123,9 @@ func (d *Dialer) dial(ctx context.Context, host inventory.Host) (c *Conn, since 
 	// Canceling closes the transport; the handshake then ends with an error.
 	stop := context.AfterFunc(ctx, func() { _ = link.Close() })
 	hs := &handshake{host: host, link: link, auth: d.opts.Auth, timeout: opts.ConnectTimeout, since: since}
-	config, err := d.clientConfig(ctx, hs)
+	shown := d.opts.HostKeys.questions.expect()
+	defer shown()
+	config, err := d.clientConfig(ctx, hs, shown)
 	if err != nil {
 		stop()
 		return nil, since, errors.Join(err, link.Close())
@@ -206,7 +208,8 @@ var ciphers = []string{
 	ssh.CipherAES128CTR, ssh.CipherAES192CTR, ssh.CipherAES256CTR,
 }
 
-func (d *Dialer) clientConfig(ctx context.Context, hs *handshake) (*ssh.ClientConfig, error) {
+// clientConfig makes the configuration of one handshake; shown is called when the host's key was checked, or is to be asked about.
+func (d *Dialer) clientConfig(ctx context.Context, hs *handshake, shown func()) (*ssh.ClientConfig, error) {
 	keys, err := d.opts.HostKeys.of(hs.host)
 	if err != nil {
 		return nil, err
@@ -225,8 +228,9 @@ func (d *Dialer) clientConfig(ctx context.Context, hs *handshake) (*ssh.ClientCo
 			hs.stage.Store(int32(stageKeys))
 			err := keys.check(hs.host, remote, key)
 			if errors.Is(err, errAskPerson) {
-				return hs.pause(func() error { return keys.questions.ask(ctx, keys, hs.host, key) })
+				return hs.pause(func() error { return keys.questions.ask(ctx, keys, hs.host, key, shown) })
 			}
+			shown()
 			return err
 		},
 		AuthCallback: login.next,

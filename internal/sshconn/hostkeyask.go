@@ -20,7 +20,8 @@ type Confirmer interface {
 	Confirm(ctx context.Context, question string) (bool, error)
 }
 
-// How long one waits for more hosts whose keys are to be asked about in the same question: until none came for quiet, most at all.
+// How long one waits for more hosts whose keys are to be asked about in the same question: until none came for quiet and none is about
+// to show its key, most at all.
 const (
 	askQuiet = time.Second
 	askMost  = 5 * time.Second
@@ -30,6 +31,8 @@ const (
 // person thinks are the next question.
 type keyQuestions struct {
 	quiet, most time.Duration // zero: askQuiet, askMost
+
+	coming atomic.Int64 // hosts that are connected, and about to show their keys
 
 	mu      sync.Mutex
 	waiting []*keyQuestion
@@ -47,10 +50,16 @@ type keyQuestion struct {
 	answer chan error      // buffered
 }
 
+// expect counts a host that will show its key soon; shown is called when it has, or will not any more, once or several times.
+func (q *keyQuestions) expect() (shown func()) {
+	q.coming.Add(1)
+	return sync.OnceFunc(func() { q.coming.Add(-1) })
+}
+
 func (q *keyQuestion) id() string { return keyAddress(q.host) + " " + ssh.FingerprintSHA256(q.key) }
 
-// ask returns nil when a person trusts the key, which then is remembered.
-func (q *keyQuestions) ask(ctx context.Context, keys *HostKeys, host inventory.Host, key ssh.PublicKey) error {
+// ask returns nil when a person trusts the key, which then is remembered. shown is called when the host waits with the others.
+func (q *keyQuestions) ask(ctx context.Context, keys *HostKeys, host inventory.Host, key ssh.PublicKey, shown func()) error {
 	one := &keyQuestion{keys: keys, host: host, key: key, ctx: ctx, answer: make(chan error, 1)}
 	q.mu.Lock()
 	if q.refused[one.id()] {
@@ -70,6 +79,7 @@ func (q *keyQuestions) ask(ctx context.Context, keys *HostKeys, host inventory.H
 		go q.work()
 	}
 	q.mu.Unlock()
+	shown()
 	select {
 	case err := <-one.answer:
 		return err
@@ -119,7 +129,9 @@ func (q *keyQuestions) gather() {
 		case <-q.arrived:
 			still.Stop()
 		case <-still.C:
-			return
+			if q.coming.Load() == 0 {
+				return
+			}
 		case <-end.C:
 			still.Stop()
 			return

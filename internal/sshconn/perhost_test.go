@@ -271,6 +271,53 @@ func TestNewHostsAreAskedAboutOnce(t *testing.T) {
 	}
 }
 
+// lateConn gives nothing until it is late, and tells when somebody waits for it.
+type lateConn struct {
+	net.Conn
+	waits func()
+	late  <-chan struct{}
+}
+
+func (c lateConn) Read(p []byte) (int, error) {
+	c.waits()
+	<-c.late
+	return c.Conn.Read(p)
+}
+
+// A host that is connected and slow to show its key is in the question about the others.
+func TestSlowHostsAreWaitedForBeforeTheQuestion(t *testing.T) {
+	p := &person{yes: true}
+	d, _ := asking(t, p)
+	questions := d.opts.HostKeys.questions
+	questions.quiet, questions.most = 20*time.Millisecond, time.Minute
+	quick, slow := named(tcp(t, newServer(t)), "quick"), named(tcp(t, newServer(t)), "slow")
+	waits, late := make(chan struct{}), make(chan struct{})
+	d.opts.NetDial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil && address == slow.Address() {
+			c = lateConn{c, sync.OnceFunc(func() { close(waits) }), late}
+		}
+		return c, err
+	}
+	var all sync.WaitGroup
+	dial := func(h inventory.Host) {
+		c, err := d.Dial(t.Context(), h)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = c.Close()
+	}
+	all.Go(func() { dial(slow) })
+	<-waits
+	all.Go(func() { dial(quick) })
+	time.AfterFunc(20*questions.quiet, func() { close(late) })
+	all.Wait()
+	if len(p.questions) != 1 || !strings.HasPrefix(p.questions[0], "The keys of 2 hosts are not known:") {
+		t.Errorf("asked %q", p.questions)
+	}
+}
+
 // A question that nobody waits for any more is taken back.
 func TestQuestionEndsWithTheDial(t *testing.T) {
 	p := &person{block: make(chan struct{})}
