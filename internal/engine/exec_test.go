@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/user"
 	"strconv"
@@ -113,9 +114,20 @@ func eventuallyGone(t *testing.T, pid int) {
 
 func TestExecTimeoutEndsTheGroup(t *testing.T) {
 	pidFile := in(t.TempDir(), "pid")
-	ev := once(t, `cmd: "sleep 1000 & echo $! >%s; echo said; wait", shell: sh, timeout: 1`, pidFile)
-	if ev.Kind != Failed || ev.Err.Error() != "not done after 1s" || ev.Output != "said\n" {
-		t.Errorf("timeout told as %+v", ev)
+	for timeout := 1; ; timeout *= 2 {
+		ev := once(t, `cmd: "echo said; sleep 1000 & echo $! >%[1]s.new; mv %[1]s.new %[1]s; wait", shell: sh, timeout: %[2]d`, pidFile, timeout)
+		if ev.Kind != Failed || ev.Err.Error() != fmt.Sprintf("not done after %ds", timeout) {
+			t.Errorf("timeout told as %+v", ev)
+		}
+		if read(t, pidFile) != "-" {
+			if ev.Output != "said\n" {
+				t.Errorf("output %q", ev.Output)
+			}
+			break
+		}
+		if t.Logf("%ds were too short for the command to begin", timeout); timeout > 60 {
+			t.Fatal("it never begins")
+		}
 	}
 	eventuallyGone(t, pidIn(t, pidFile))
 }

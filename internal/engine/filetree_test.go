@@ -199,7 +199,10 @@ func TestTreeIsKept(t *testing.T) {
 	}
 	r.untilStatus(Quiet)
 	r.stop()
-	if n := r.count("file[t]", Failed); n > 0 {
-		t.Errorf("%d failures on the way", n)
+	for _, ev := range r.all() {
+		// A directory that is removed may go while something is made in it: that fails, and heals.
+		if ev.Kind == Failed && !errors.Is(ev.Err, fs.ErrNotExist) {
+			t.Errorf("failed on the way: %v", ev.Err)
+		}
 	}
 }

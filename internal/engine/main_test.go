@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must happen; it is only used up by a failing test.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // run is an engine at work. It records every event and status.
 type run struct {
@@ -147,6 +147,21 @@ func (r *run) count(id string, kind EventKind) int {
 func (r *run) untilCount(id string, kind EventKind, n int) {
 	r.t.Helper()
 	r.until(fmt.Sprintf("%s %s %d times", id, kind, n), func() bool { return r.count(id, kind) >= n })
+}
+
+// nth returns an event of a resource and kind, counted from 1.
+func (r *run) nth(id string, kind EventKind, n int) Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ev := range r.events {
+		if ev.ID.String() != id || ev.Kind != kind {
+			continue
+		}
+		if n--; n == 0 {
+			return ev
+		}
+	}
+	return Event{}
 }
 
 // all returns the events so far.

@@ -101,6 +101,34 @@ func arrives(t *testing.T, news <-chan struct{}) {
 	}
 }
 
+// eventually waits for what is not told.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// begun waits until the daemon of a service has begun so often, which it must not do once more. Where an init system says
+// that it runs, it may not have got to its first line yet.
+func begun(t *testing.T, sys initSystem, name string, want int) {
+	t.Helper()
+	starts := 0
+	eventually(t, "the daemon of "+name, func() bool {
+		starts, _ = sys.counts(t, name)
+		return starts >= want
+	})
+	if starts != want {
+		t.Errorf("%s began %d times, want %d", name, starts, want)
+	}
+}
+
 // testSvc is what must hold with every init system.
 func testSvc(t *testing.T, sys initSystem) {
 	run := graph.Svc{State: graph.RunningYes}
@@ -120,9 +148,7 @@ func testSvc(t *testing.T, sys initSystem) {
 		applies(t, svc(t, "mr-plain", run))
 		isRunning(t, "mr-plain", true)
 		applies(t, svc(t, "mr-plain", run))
-		if starts, _ := sys.counts(t, "mr-plain"); starts != 1 {
-			t.Errorf("started %d times", starts)
-		}
+		begun(t, sys, "mr-plain", 1)
 		wants(t, svc(t, "mr-plain", graph.Svc{}), "")
 		wants(t, svc(t, "mr-plain", rest), "stop")
 		isRunning(t, "mr-plain", true)
@@ -162,6 +188,7 @@ func testSvc(t *testing.T, sys initSystem) {
 			}
 			isRunning(t, name, false)
 			applies(t, s)
+			begun(t, sys, name, 1) // before that, the daemon would die of a signal to reload
 			if change, err := s.refreshChange(t.Context()); change == "" || err != nil {
 				t.Errorf("%s runs, and a refresh would %q, %v", name, change, err)
 			}
@@ -169,8 +196,9 @@ func testSvc(t *testing.T, sys initSystem) {
 				t.Errorf("%s: refresh: %v, printed %q", name, err, output)
 			}
 			isRunning(t, name, true)
-			if starts, reloads := sys.counts(t, name); starts != want[0] || reloads != want[1] {
-				t.Errorf("%s: %d starts and %d reloads, want %v", name, starts, reloads, want)
+			begun(t, sys, name, want[0])
+			if _, reloads := sys.counts(t, name); reloads != want[1] {
+				t.Errorf("%s: %d reloads, want %d", name, reloads, want[1])
 			}
 		}
 	})
@@ -216,15 +244,15 @@ func testSvc(t *testing.T, sys initSystem) {
 			_, err := svc(t, "mr-hanging", run).apply(ctx)
 			done <- err
 		}()
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for starts := 0; starts == 0; starts, _ = sys.counts(t, "mr-hanging") {
+		eventually(t, "the start", func() bool {
 			select {
-			case <-tick.C:
 			case err := <-done:
 				t.Fatalf("it did not hang: %v", err)
+			default:
 			}
-		}
+			starts, _ := sys.counts(t, "mr-hanging")
+			return starts > 0
+		})
 		cancel()
 		select {
 		case err := <-done:

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/graph"
 	"github.com/mgmt-remote/mgmt-remote/test/freshroot"
@@ -51,8 +50,9 @@ status) alive && exit 0; [ -e $pid ] && exit 1; exit 3 ;;
 esac
 `
 
-// background starts the daemon; %[2]s is how it goes on.
-const background = "setsid /usr/local/bin/test-daemon %[1]s %[2]s & until alive; do sleep 0.01; done"
+// background starts the daemon and waits until it has begun, which one that dies may not be seen alive after; %[2]s is
+// how it goes on.
+const background = "rm -f $pid; setsid /usr/local/bin/test-daemon %[1]s %[2]s & until [ -s $pid ]; do sleep 0.01; done"
 
 // quietly takes from the daemon what belongs to its init script. Careless scripts do not.
 const quietly = "</dev/null >/dev/null 2>&1"
@@ -89,12 +89,9 @@ func (d daemons) kill(t *testing.T, name string) {
 // counts waits for a reload that was asked for: the daemon does it when it gets to it.
 func (daemons) counts(t *testing.T, name string) (starts, reloads int) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for read(t, "/run/"+name+".hup") != "-" && !strings.Contains(read(t, "/run/"+name+".did"), "reload") {
-		if time.Now().After(deadline) {
-			t.Fatal("the daemon does not reload")
-		}
-	}
+	eventually(t, "a reload of the daemon", func() bool {
+		return read(t, "/run/"+name+".hup") == "-" || strings.Contains(read(t, "/run/"+name+".did"), "reload")
+	})
 	did := read(t, "/run/"+name+".did")
 	return strings.Count(did, "start"), strings.Count(did, "reload")
 }

@@ -66,7 +66,7 @@ func TestWatcherThatCannot(t *testing.T) {
 	r := startWith(t, definition(noop("w")), Options{}, map[string]resource{"noop[w]": w})
 	r.untilStatus(Quiet)
 	r.untilCount("noop[w]", WatchEnded, 2)
-	if ev := r.last("noop[w]", WatchEnded); ev.Delay != 2*watchRestart {
+	if ev := r.nth("noop[w]", WatchEnded, 2); ev.Delay != 2*watchRestart {
 		t.Errorf("second time told as %+v", ev)
 	}
 	r.stop()
