@@ -226,9 +226,14 @@ func TestRestartKeepsTheSession(t *testing.T) {
 	if err := syscall.Mkfifo(s.path("go"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	ends, err := os.OpenFile(s.path("go"), os.O_RDWR, 0) // for both, so that what is written stays until it is read
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ends.Close()
 	end := func() { // has the run end that the client knows of
 		t.Helper()
-		if err := os.WriteFile(s.path("go"), []byte("\n"), 0); err != nil {
+		if _, err := ends.WriteString("\n"); err != nil {
 			t.Fatal(err)
 		}
 	}

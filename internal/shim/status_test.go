@@ -162,7 +162,8 @@ func (c *client) wantQuiet(want ...bool) {
 
 // What the payload says of itself reaches whoever is attached, also what was said while nobody was, and ends with it.
 func TestStatusFrames(t *testing.T) {
-	s := script(t, `cd "$MGMT_REMOTE_DIR"; while read line < say && [ "$line" != end ]; do echo "$line" | tr ' ' '\n' >> status; done`)
+	// Open for both: who opens the pipe anew for each line may find the writer of the last one, and lose what the next one writes.
+	s := script(t, `cd "$MGMT_REMOTE_DIR"; exec 3<>say; while read line <&3 && [ "$line" != end ]; do echo "$line" | tr ' ' '\n' >> status; done`)
 	s.spec.StatusFile = s.path("status")
 	s.write()
 	if err := unix.Mkfifo(s.path("say"), 0o600); err != nil {
