@@ -142,10 +142,10 @@ type TB interface {
 	Errorf(format string, args ...any)
 }
 
-// checkFor bounds Check. Things that end because their connection ended need moments; ten seconds are a busy machine.
-const checkFor = 10 * time.Second
+// checkFor bounds Check. Things that end because their connection ended need moments; the rest is for a machine that is busy.
+const checkFor = time.Minute
 
-// Check fails the test with a list unless, within ten seconds, nothing is left of dir.
+// Check fails the test with a list unless, within a minute, nothing is left of dir.
 func Check(t TB, dir string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), checkFor)

@@ -4,7 +4,7 @@
 // bridge in the initiator's namespace. Links can be taken down, made to swallow packets, or lose a part of them.
 //
 // Nothing here reaches the machine's own network: the namespaces have no way out. Everything goes away with the test. It needs
-// root, and the programs ip and nft.
+// root, and the programs ip, nft and ping.
 package netlab
 
 import (
@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // network is where the addresses are from: the range for benchmarks of networks (RFC 2544), which is routed nowhere.
@@ -35,7 +36,10 @@ type Node struct {
 	link string // the interface in it
 }
 
-// New makes a lab with so many hosts, at most 200.
+// patience bounds how long a fresh link may take to come to life. It is no measurement: the machine may be busy.
+const patience = time.Minute
+
+// New makes a lab with so many hosts, at most 200, and waits until the initiator reaches all of them.
 func New(t testing.TB, hosts int) *Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -57,7 +61,25 @@ func New(t testing.TB, hosts int) *Lab {
 		n.ip("link", "set", n.link, "up")
 		l.Hosts = append(l.Hosts, n)
 	}
+	for _, n := range l.Hosts {
+		l.AwaitReach(n)
+	}
 	return l
+}
+
+// AwaitReach waits until the initiator reaches a host. A link that is up carries nothing before the kernel has told the bridge, and
+// neighbours have found each other.
+func (l *Lab) AwaitReach(n *Node) {
+	l.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		out, err := l.Initiator.Command(context.Background(), "ping", "-n", "-c", "1", "-W", "1", n.Addr).CombinedOutput() // ends by itself
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.t.Fatalf("%s does not come to life: %v\n%s", n.NS, err, out)
+		}
+	}
 }
 
 // make makes the namespace, with loopback, and registers its end.

@@ -67,7 +67,7 @@ func (s *Server) restarted(prepare func(), inMemory []string) {
 			}
 		}
 	}
-	if err := s.run(s.Port); err != nil {
+	if err := s.run(s.port); err != nil {
 		s.t.Fatalf("cannot start %s again: %v", s.program, err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -66,6 +65,7 @@ type Server struct {
 	mounts     [][2]string // bind mounts in a namespace of the server's own: what, where
 	netns      string      // network namespace; empty = the test's own
 	listen     string      // address
+	port       int         // the server's for its whole life, running or not
 	authorized string      // the client's public key
 	bootID     string      // file that is the kernel's boot ID for the server and its sessions; empty = the machine's own
 	ready      string      // what the log says when the server listens
@@ -75,11 +75,8 @@ type Server struct {
 	done chan struct{}
 }
 
-// patience bounds every wait for a server.
-const patience = 20 * time.Second
-
-// startAttempts is how many free ports are tried: between finding one and the server's bind somebody else may take it.
-const startAttempts = 5
+// patience bounds every wait for a server. It is no measurement: the machine may be busy.
+const patience = time.Minute
 
 // Start starts OpenSSH's sshd. It is stopped at the end of the test, before t's directories are removed.
 func Start(t testing.TB, o Options) *Server {
@@ -159,6 +156,9 @@ func prepare(t testing.TB, program, debianPackage string, o Options) (*Server, s
 		s.newBoot()
 		s.mounts = append(s.mounts, [2]string{s.bootID, "/proc/sys/kernel/random/boot_id"})
 	}
+	if s.port, err = s.reservePort(); err != nil {
+		t.Fatalf("a port for %s: %v", program, err)
+	}
 	s.HostKey = makeKey(t, filepath.Join(dir, "host_key"))
 	client := makeKey(t, s.KeyFile)
 	s.authorized = filepath.Join(dir, "authorized_keys")
@@ -203,40 +203,14 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-// launch starts the server on a free port, and on another one when that is taken meanwhile.
+// launch starts the server on its port.
 func (s *Server) launch() {
 	s.t.Helper()
-	var err error
-	for range startAttempts {
-		var port int
-		if port, err = s.freePort(); err != nil {
-			break
-		}
-		if err = s.run(port); err == nil {
-			s.Port, s.Addr = port, fmt.Sprintf("%s:%d", s.listen, port)
-			write(s.t, s.KnownHostsFile, knownhosts.Line([]string{knownhosts.Normalize(s.Addr)}, s.HostKey)+"\n")
-			return
-		}
-		if !strings.Contains(s.Log(), "Address already in use") {
-			break
-		}
+	if err := s.run(s.port); err != nil {
+		s.t.Fatalf("cannot start %s: %v", s.program, err)
 	}
-	s.t.Fatalf("cannot start %s: %v", s.program, err)
-}
-
-func (s *Server) freePort() (int, error) {
-	if s.netns != "" {
-		return 22, nil // nobody else is there
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binds at once
-	if err != nil {
-		return 0, err
-	}
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.Join(errors.New("not a TCP address"), l.Close())
-	}
-	return addr.Port, l.Close()
+	s.Port, s.Addr = s.port, fmt.Sprintf("%s:%d", s.listen, s.port)
+	write(s.t, s.KnownHostsFile, knownhosts.Line([]string{knownhosts.Normalize(s.Addr)}, s.HostKey)+"\n")
 }
 
 // run starts the program and waits until its log says that it listens, not until somebody answers at the port: that could
@@ -310,7 +284,7 @@ func (s *Server) PID() int {
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.end(syscall.SIGTERM)
-	if err := s.run(s.Port); err != nil {
+	if err := s.run(s.port); err != nil {
 		s.t.Fatalf("cannot restart %s: %v", s.program, err)
 	}
 }
@@ -388,8 +362,33 @@ func (s *Server) sessions() ([]leftovers.Process, error) {
 // once, and Restart starts the server again.
 func (s *Server) Stop() {
 	s.t.Helper()
+	s.freeze() // or a connection that is taken right now would live on
 	s.KillSessions()
-	s.end(syscall.SIGTERM)
+	s.end(syscall.SIGKILL)
+}
+
+// freeze returns when the listening process has stopped, and can make no session any more.
+func (s *Server) freeze() {
+	s.t.Helper()
+	pid := s.PID()
+	if pid == 0 {
+		return
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+		s.t.Errorf("stop %s: %v", s.program, err)
+		return
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, state, _ := strings.Cut(string(stat), ") ")
+		if err != nil || strings.HasPrefix(state, "T") || strings.HasPrefix(state, "Z") { // stopped, or ended by itself
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Errorf("%s does not stop: %s", s.program, stat)
+			return
+		}
+	}
 }
 
 func (s *Server) end(sig syscall.Signal) {

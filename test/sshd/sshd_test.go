@@ -5,9 +5,11 @@ package sshd
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -178,6 +180,27 @@ func TestDropbear(t *testing.T) {
 	if _, err := c.ListenUnix("/tmp/never"); err == nil {
 		t.Error("dropbear granted a unix forward")
 	}
+}
+
+// TestPortIsKept holds that a stopped server refuses connections, and that its port is nobody else's meanwhile.
+func TestPortIsKept(t *testing.T) {
+	s := Start(t, Options{})
+	s.Stop()
+	if c, err := net.Dial("tcp", s.Addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a stopped server: %v, %v", c, err)
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: s.Port}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("somebody else at its port: %v", err)
+	}
+	if err := syscall.Close(fd); err != nil {
+		t.Error(err)
+	}
+	s.Restart()
+	run(t, dial(t, s), "true")
 }
 
 func TestClientProgram(t *testing.T) {
