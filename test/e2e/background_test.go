@@ -5,9 +5,11 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,6 +70,7 @@ func TestDetach(t *testing.T) {
 	for _, h := range l.hosts {
 		first.awaitAnyOutput(h.name)
 	}
+	second.awaitStdout("h1") // a signal before it follows would just end it
 	second.signal(syscall.SIGINT)
 	second.wantCode(130)
 	if got := second.stderr.String(); !strings.Contains(got, "goes on") {
@@ -151,6 +154,7 @@ func TestTakeOverFromAnotherMachine(t *testing.T) {
 	}
 	// A copy of a live etcd may be torn; that of one that holds still is not.
 	first.signal(syscall.SIGSTOP)
+	awaitStopped(t, first.cmd.Process.Pid)
 	elsewhere := t.TempDir()
 	there := filepath.Join(elsewhere, "mgmt-remote", "runs")
 	if err := os.MkdirAll(there, 0o700); err != nil {
@@ -236,6 +240,26 @@ func sessionOf(pid int) (int, error) {
 		return 0, errno
 	}
 	return int(sid), nil
+}
+
+// awaitStopped waits until all threads of a process that was sent SIGSTOP hold still: one that was writing comes to the end of that first.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(runFor); ; time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("threads of process %d: %v, %v", pid, threads, err)
+		}
+		if !slices.ContainsFunc(threads, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			return err == nil && !bytes.Contains(stat, []byte(") T ")) // none that ended meanwhile
+		}) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d does not stop", pid)
+		}
+	}
 }
 
 // awaitGone waits until a process that is no child of ours has ended.

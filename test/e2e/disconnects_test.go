@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -181,6 +183,14 @@ type link struct {
 
 	mu    sync.Mutex
 	conns map[*net.TCPConn]bool
+	limit int64 // what the next connection carries to the host before it is lost; 0 = all
+}
+
+// firstCarries has the next connection be lost when it has carried so many bytes to the host.
+func (k *link) firstCarries(limit int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.limit = limit
 }
 
 // linkTo puts a link in front of a host, which is reached over it from now on.
@@ -225,11 +235,17 @@ func (k *link) relay(in *net.TCPConn) {
 	}
 	k.mu.Lock()
 	k.conns[in], k.conns[server] = true, true
+	limit := cmp.Or(k.limit, math.MaxInt64)
+	k.limit = 0
 	k.mu.Unlock()
 	var ways sync.WaitGroup
 	for _, way := range [][2]*net.TCPConn{{in, server}, {server, in}} {
 		ways.Go(func() {
-			_, _ = io.Copy(way[0], way[1]) // its end is what counts
+			from := io.Reader(way[1])
+			if way[1] == in {
+				from = io.LimitReader(in, limit)
+			}
+			_, _ = io.Copy(way[0], from) // its end is what counts
 			_, _ = way[0].Close(), way[1].Close()
 		})
 	}

@@ -72,11 +72,10 @@ func TestExchange(t *testing.T) {
 
 	// What a dead host offered goes, with nobody left who would renew it; the rest go on and converge.
 	dead, rest := l.hosts[4], l.hosts[:4]
+	killed := time.Now()
 	if err := syscall.Kill(pids[dead.name], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	p.await("h5 is done", func(e event) bool { return e.Type == "host_finished" && e.Result.Host == "h5" })
-	killed := time.Now()
 	for _, h := range rest {
 		h.wantFile(t, "/var/tmp/site/hosts", hostsList(rest))
 		h.wantNoFile(t, "/var/tmp/site/keys/key-h5")
@@ -85,7 +84,7 @@ func TestExchange(t *testing.T) {
 	if converged.Members != len(rest) {
 		t.Errorf("%+v, want %d members", converged, len(rest))
 	}
-	if waited := time.Since(killed); waited < settleFor {
+	if waited := converged.At.Sub(killed); waited < settleFor {
 		t.Errorf("converged %v after a change, before %v were over", waited, settleFor)
 	}
 	p.wantCode(2)
@@ -143,9 +142,6 @@ func (h *host) write(t *testing.T, path, text string) {
 	}
 }
 
-// exchangeFor bounds how long something may take until it has reached all hosts. It is no measurement: the machine may be busy.
-const exchangeFor = 60 * time.Second
-
 // wantFile waits until a file of the host has this content.
 func (h *host) wantFile(t *testing.T, path, want string) {
 	t.Helper()
@@ -160,7 +156,7 @@ func (h *host) wantNoFile(t *testing.T, path string) {
 
 func (h *host) awaitPath(t *testing.T, path string, good func(string, error) bool, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(exchangeFor); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(runFor); ; time.Sleep(20 * time.Millisecond) {
 		got, err := os.ReadFile(h.outside(path))
 		if good(string(got), err) {
 			return

@@ -181,7 +181,7 @@ resources:
   exec:
   - {name: tick, cmd: "date >> /var/tmp/ticks", shell: /bin/sh, pollint: 1, watchcmd: "while :; do echo; sleep 0.1; done", watchshell: /bin/sh, state: present}
 `, 0o600)
-	p := l.run(l.args("--json", "--converged-timeout", "1m", "--max-runtime", "15s", graph)...)
+	p := l.run(l.args("--json", "--converged-timeout", "1m", "--max-runtime", "20s", graph)...)
 	p.wantCode(3)
 	for _, h := range l.hosts {
 		p.result(h.name)

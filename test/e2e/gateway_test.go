@@ -18,6 +18,7 @@ me=$1 other=$2 run=$3 cd=$4
 top=/mgmt-remote/$run
 kv=$top/kv
 export ETCDCTL_API=3
+export ETCDCTL_COMMAND_TIMEOUT=60s # the machine may be busy
 cd "$cd" || exit 1
 
 try() {
@@ -40,7 +41,7 @@ await() {
 }
 
 # The two meet: neither goes on before the other was here.
-lease=$(etcdctl lease grant 60 | { read -r _ id _; echo "$id"; })
+lease=$(etcdctl lease grant 600 | { read -r _ id _; echo "$id"; })
 etcdctl put "$kv/from-$me" "$lease" > /dev/null
 theirs=$(await "$kv/from-$other")
 [ -n "$theirs" ] && [ "$theirs" != "$lease" ] && echo "met: allowed"

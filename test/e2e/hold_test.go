@@ -80,7 +80,7 @@ func (l *lab) fifo(name string) *os.File {
 // awaitHeld waits until the host stands still.
 func (h *holder) awaitHeld(t *testing.T) {
 	t.Helper()
-	if err := h.held.SetReadDeadline(time.Now().Add(soon)); err != nil {
+	if err := h.held.SetReadDeadline(time.Now().Add(runFor)); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(h.held).ReadString('\n'); err != nil || line != "held\n" {

@@ -3,11 +3,11 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +53,10 @@ func (p *process) awaitState(from int, host, state string) {
 }
 
 // soon bounds an end that nothing holds up. It is many times what it takes, for machines with much to do.
-const soon = 15 * time.Second
+const soon = time.Minute
+
+// beforeStages is less than what a payload is given that listens to neither SIGINT nor SIGTERM.
+const beforeStages = 15 * time.Second
 
 // moments are all the places where a host can stand still in steps 1 to 5.
 var moments = []struct {
@@ -112,7 +115,8 @@ func TestInterruptHungHost(t *testing.T) {
 			l := emptyLab(t)
 			bad := l.addHolder(m.script, m.pattern, m.config...)
 			good := l.add(sshd.Start(t, sshd.Options{OwnVarTmp: true}))
-			p := l.start(l.args("--json", "--orphan-timeout", "1s", "--", "sleep", "1000")...)
+			// Short, for what is left on the bad host, but long enough for the good one to be attached in time.
+			p := l.start(l.args("--json", "--orphan-timeout", "5s", "--", "sleep", "1000")...)
 			bad.awaitHeld(t)
 			p.awaitStarted(good.name)
 			p.interruptHung(good.name)
@@ -232,15 +236,9 @@ func (h *host) checkNothingBut(t *testing.T, run, prefix string) {
 func TestInterruptWaiting(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 1)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p := l.start(l.args("--json", "--retry-for", "10m", "-H", "dead="+closed, "--", "sleep", "1000")...)
+	dead := sshd.Start(t, sshd.Options{})
+	dead.Stop()
+	p := l.start(l.args("--json", "--retry-for", "10m", "-H", "dead="+dead.Addr, "--", "sleep", "1000")...)
 	p.awaitStarted("h1")
 	p.awaitState(0, "dead", "Waiting")
 	p.interrupt(1)
@@ -261,7 +259,7 @@ func TestInterruptWaitingWithSession(t *testing.T) {
 	p.awaitState(0, h.name, "Waiting")
 	p.interrupt(1)
 	h.Restart()
-	p.wantCodeWithin(130, soon+20*time.Second) // and the delay before the next attempt
+	p.wantCodeWithin(130, soon) // and the delay before the next attempt
 	if r := p.wantOutcome(h.name, "canceled"); r.LeftBehind != "" {
 		t.Errorf("left behind: %s", r.LeftBehind)
 	}
@@ -302,7 +300,7 @@ func TestInterruptTwice(t *testing.T) {
 		p.awaitOutput(h.name, "ready\n")
 	}
 	p.interrupt(2)
-	p.wantCodeWithin(130, soon) // much less than SIGINT and SIGTERM are given
+	p.wantCodeWithin(130, beforeStages)
 	for _, h := range l.hosts {
 		if r := p.wantOutcome(h.name, "canceled"); r.Exit == nil || r.Exit.Signal != 9 {
 			t.Errorf("%s: exit %+v, want signal 9", h.name, r.Exit)
@@ -338,7 +336,7 @@ func TestLeaveFrozenHost(t *testing.T) {
 	t.Parallel()
 	l := emptyLab(t)
 	bad, args := l.inProcess(t)
-	p := l.start(append(args, "--json", "--no-cache", "--orphan-timeout", "2s", "--", "sh", "-c", "echo ready; exec sleep 1000")...)
+	p := l.start(append(args, "--json", "--no-cache", "--orphan-timeout", "5s", "--", "sh", "-c", "echo ready; exec sleep 1000")...)
 	p.awaitOutput("x", "ready\n")
 	bad.Pause()
 	p.interrupt(3)
@@ -359,23 +357,37 @@ func TestStdoutClosed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 1)
-			h := l.hosts[0]
-			args := append([]string{"-c", `"$@" | head -n 1; exit "${PIPESTATUS[0]}"`, "bash", program},
-				l.args("--json", "--", "sh", "-c", payload)...)
-			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			l := emptyLab(t)
+			h := l.addHolder(holdBefore, " start ") // until the reader is gone: a silent payload is the last that is told of
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), runFor)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, "bash", args...)
+			cmd := l.command(ctx, l.args("--json", "--", "sh", "-c", payload)...)
 			cmd.Env = l.env()
-			var stdout, stderr bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			var stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = writer, &stderr
+			err = cmd.Start()
+			if cerr := writer.Close(); err == nil {
+				err = cerr
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, err := bufio.NewReader(reader).ReadBytes('\n')
+			if cerr := reader.Close(); err == nil {
+				err = cerr
+			}
+			h.release()
 			var exit *exec.ExitError
-			if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(stderr.String(), "broken pipe") {
+			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(stderr.String(), "broken pipe") {
 				t.Errorf("%v\n%s", err, &stderr)
 			}
 			var first event
-			if err := json.Unmarshal(stdout.Bytes(), &first); err != nil || first.Run == "" {
-				t.Fatalf("%v: %s", err, &stdout)
+			if err = errors.Join(err, json.Unmarshal(line, &first)); err != nil || first.Run == "" {
+				t.Fatalf("%v: %s", err, line)
 			}
 			h.checkCacheOnly(t, first.Run)
 			l.checkStateGone(t)

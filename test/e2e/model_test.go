@@ -248,7 +248,7 @@ func (s *session) restore() bool {
 
 // hurry ends the waiting for the next attempt.
 func (s *session) hurry() {
-	ctx, cancel := context.WithTimeout(s.t.Context(), soon)
+	ctx, cancel := context.WithTimeout(s.t.Context(), runFor)
 	defer cancel()
 	err := fleet.RetryOf(ctx, filepath.Join(s.dir, "mgmt-remote", "runs"), s.run, "")
 	if err != nil && !errors.Is(err, fleet.ErrNoInitiator) {

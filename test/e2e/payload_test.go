@@ -81,7 +81,7 @@ func TestTCPEndpoint(t *testing.T) {
 	l := newLab(t, 1)
 	h := l.hosts[0]
 	p := l.start(l.args("--json", "--endpoint", "tcp", "--", "sh", "-c",
-		`etcdctl put /mgmt-remote/{{.Run}}/kv/a b && etcdctl get --print-value-only /mgmt-remote/{{.Run}}/kv/a; echo "at {{.Endpoint}} "; `+untilGo)...)
+		etcdctlPatience+`etcdctl put /mgmt-remote/{{.Run}}/kv/a b && etcdctl get --print-value-only /mgmt-remote/{{.Run}}/kv/a; echo "at {{.Endpoint}} "; `+untilGo)...)
 	p.awaitOutput("h1", "at ")
 	lines := strings.Split(p.output("h1", false), "\n")
 	if len(lines) < 3 || lines[0] != "OK" || lines[1] != "b" {

@@ -19,8 +19,9 @@ import (
 	"time"
 )
 
-// runFor bounds every run of the program, where a lab does not say otherwise: a machine with two cores and much to do is slow, but not that slow.
-const runFor = 90 * time.Second
+// runFor bounds every run of the program, where a lab does not say otherwise, and every wait for something that must come: a machine with two
+// cores and much to do is slow, but not that slow.
+const runFor = 3 * time.Minute
 
 // event is any event of --json: docs/events.md. Fields that a type does not have are zero.
 type event struct {
@@ -310,13 +311,24 @@ func (p *process) wantOutcome(host, outcome string) result {
 // awaitStderr waits until the program's stderr contains text.
 func (p *process) awaitStderr(text string) {
 	p.t.Helper()
+	p.awaitText("stderr", p.stderr, text)
+}
+
+// awaitStdout waits until its stdout does.
+func (p *process) awaitStdout(text string) {
+	p.t.Helper()
+	p.awaitText("stdout", p.plain, text)
+}
+
+func (p *process) awaitText(where string, in *buffer, text string) {
+	p.t.Helper()
 	for over := false; ; {
-		got, grew := p.stderr.look()
+		got, grew := in.look()
 		if strings.Contains(got, text) {
 			return
 		}
 		if over {
-			p.t.Fatalf("the program ended (%v) without %q on stderr", p.cmd.ProcessState, text)
+			p.t.Fatalf("the program ended (%v) without %q on %s", p.cmd.ProcessState, text, where)
 		}
 		select {
 		case <-grew:

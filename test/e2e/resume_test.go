@@ -155,6 +155,7 @@ func TestDefinitionSavedWhileNobodyDrives(t *testing.T) {
 	first := l.start(l.args("--json", "--keep-state", site)...)
 	run := first.runID()
 	h.wantFile(t, target, "one")
+	first.awaitStarted(h.name) // the file is there before this is said
 	first.signal(syscall.SIGKILL)
 	first.wantCode(-1)
 

@@ -15,8 +15,11 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/test/sshd"
 )
 
+// etcdctlPatience has etcdctl wait longer than its five seconds for an answer: the machine may be busy.
+const etcdctlPatience = `export ETCDCTL_COMMAND_TIMEOUT=60s; `
+
 // throughEtcd puts and gets through the tunnel, and says who carries it.
-const throughEtcd = `etcdctl put /mgmt-remote/{{.Run}}/kv/a b && etcdctl get --print-value-only /mgmt-remote/{{.Run}}/kv/a`
+const throughEtcd = etcdctlPatience + `etcdctl put /mgmt-remote/{{.Run}}/kv/a b && etcdctl get --print-value-only /mgmt-remote/{{.Run}}/kv/a`
 
 // wantTunnel runs a command that uses etcd on one host and fails the test unless that works, over this kind of tunnel.
 func wantTunnel(t *testing.T, l *lab, kind string) {

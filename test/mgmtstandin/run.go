@@ -58,7 +58,7 @@ func runMain(ctx context.Context, args []string) error {
 }
 
 func (h *host) run(ctx context.Context) error {
-	session, err := concurrency.NewSession(h.client, concurrency.WithTTL(10))
+	session, err := concurrency.NewSession(h.client, concurrency.WithTTL(60))
 	if err != nil {
 		return fmt.Errorf("session: %w", err)
 	}
