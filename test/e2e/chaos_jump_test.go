@@ -22,7 +22,7 @@ func TestChaosJump(t *testing.T) {
 	t.Parallel()
 	const n = 50
 	l := emptyLab(t)
-	l.runFor = 4 * time.Minute
+	l.runFor = 6 * time.Minute
 	l.net = netlab.New(t, 1)
 	node := l.net.Hosts[0]
 	gate := sshd.Start(t, sshd.Options{NetNS: node.NS, Listen: node.Addr, Config: []string{"MaxStartups 3:100:3"}})
@@ -43,6 +43,7 @@ func TestChaosJump(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := append([]string{"run", "--known-hosts", known, "-i", behind.KeyFile, "-i", gate.KeyFile, "-J", fmt.Sprintf("%s@%s", gate.User, node.Addr)}, patient...)
+	args = append(args, "--connect-timeout", "20") // all fifty log in at once, on a machine that may be busy
 	for _, h := range l.hosts {
 		args = append(args, "-H", h.arg())
 	}

@@ -78,7 +78,7 @@ var patient = []string{"--json", "--keepalive-interval", "1", "--keepalive-count
 // startSteady starts it and waits until every payload has counted and written.
 func (l *lab) startSteady(more ...string) *steadyRun {
 	l.t.Helper()
-	l.runFor = 4 * time.Minute
+	l.runFor = 6 * time.Minute
 	args := append(append([]string{}, patient...), more...)
 	r := &steadyRun{l: l, first: map[string]event{}}
 	r.process = l.start(l.args(append(args, "--", publicSelf, "steady")...)...)

@@ -36,12 +36,12 @@ func talk(addresses []string) int {
 }
 
 func greet(network, address string) string {
-	conn, err := net.DialTimeout(network, address, 5*time.Second)
+	conn, err := net.DialTimeout(network, address, time.Minute) // as below, it is no measurement
 	if err != nil {
 		return "no: " + err.Error()
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	// The client's preface with empty settings: RFC 9113, section 3.4. A server answers with its settings.
 	_, _ = io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
 	if _, err := io.ReadFull(conn, make([]byte, 9)); err != nil {
@@ -123,11 +123,9 @@ func (h *host) checkDoors(t *testing.T, run string) {
 			t.Errorf("%s: another user at %s: %s", h.name, sockets[i], said)
 		}
 	}
-	// The same question from the right user finds the etcd, or the test would prove nothing.
+	// The same question from the right user finds the etcd, or the test would prove nothing. The shim's own socket speaks something else.
+	sockets = slices.DeleteFunc(sockets, func(path string) bool { return strings.HasSuffix(path, "/ctl.sock") })
 	for i, said := range talkAs(t, uint32(os.Getuid()), h.VarTmp, sockets) {
-		if strings.Contains(sockets[i], "ctl.sock") {
-			continue
-		}
 		if said != "answered" {
 			t.Errorf("%s: our own user at %s: %s", h.name, sockets[i], said)
 		}

@@ -38,7 +38,7 @@ const settleFor = 20 * time.Second
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 5)
-	l.runFor = 4 * time.Minute
+	l.runFor = 6 * time.Minute
 	for _, h := range l.hosts {
 		h.write(t, "/var/tmp/key", "key of "+h.name+"\n")
 	}
