@@ -278,6 +278,7 @@ func (a *hostActor) watchConn() {
 func (a *hostActor) release() {
 	a.work.Cancel()
 	a.kids = nil // they end with this instance, and none is restarted any more
+	a.facts = prepared{}
 	if conn := a.conn; conn != nil {
 		a.conn = nil
 		// Closing may have to wait for a slow link, and a turn must not.

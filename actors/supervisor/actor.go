@@ -110,7 +110,7 @@ type supervisor struct {
 // host is what the supervisor knows of one host.
 type host struct {
 	name    string
-	pid     *actor.PID // nil until admitted
+	pid     *actor.PID // nil until admitted, and once its actor is gone
 	tracker *restart.Tracker
 	epoch   uint64
 	attempt int

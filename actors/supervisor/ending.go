@@ -130,6 +130,7 @@ func (s *supervisor) terminated(ctx actor.Context, who *actor.PID) {
 		return
 	}
 	delete(s.byPID, who.Id)
+	h.pid = nil // which would keep all that the actor had, its connection too
 	if !h.done {
 		s.conclude(h, failed(fault.New(fault.Bug, "run", "the host's actor ended without a result").WithHost(h.name)))
 	}
