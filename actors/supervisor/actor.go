@@ -87,7 +87,7 @@ type supervisor struct {
 	converge *actor.PID
 	hosts    map[string]*host
 	byPID    map[string]*host
-	queue    []*host // wanted, not admitted yet
+	queue    queue // wanted, not admitted yet
 	active   int
 	limit    int  // of active; 0 = none
 	paused   bool // nobody begins
@@ -341,8 +341,8 @@ func (s *supervisor) add(ctx actor.Context, m messages.AddHost) {
 	}
 	s.hosts[h.name] = h
 	s.join(h)
-	s.queue = append(s.queue, h)
 	s.roll(rollout.Added{Host: h.name})
+	s.enqueue(h)
 	s.admit(ctx)
 	s.maybeFinish() // a host that comes after a stop is done already
 }

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -10,34 +9,52 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
-// admit concludes hosts that are to end before they began, and starts others as far as that is allowed.
-func (s *supervisor) admit(ctx actor.Context) {
-	s.queue = slices.DeleteFunc(s.queue, func(h *host) bool {
-		if s.exceeded != "" && h.stop == messages.StopNone && h.carry.Trace != messages.TraceSession {
-			h.stop, h.skipped = messages.StopFinish, true // what may be left there is looked for
-		}
-		switch {
-		case h.stop != messages.StopNone && (h.stop == messages.StopLeave || h.carry.Trace == messages.TraceNone):
-			s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled, Reason: "stopped before it began", LeftBehind: h.carry.Trace.LeftBehind()})
-		case s.mayBegin(h):
-			s.spawn(ctx, h)
-		default:
-			return false
-		}
-		return true
-	})
+// enqueue has a new host wait. What an earlier initiator began is in work already: neither a pause nor its wave holds it back.
+func (s *supervisor) enqueue(h *host) {
+	switch {
+	case h.stop != messages.StopNone:
+		s.queue.ending = append(s.queue.ending, h)
+	case h.carry.Trace == messages.TraceSession:
+		s.queue.urgent = append(s.queue.urgent, h)
+	default:
+		s.queue.add(h, s.rollout.WaveOf(h.name))
+	}
 }
 
-// mayBegin reports whether a host may be started now. What an earlier initiator began is in work already: only the bound of
-// connections holds it back, and neither does a pause keep a host from being cleaned up.
-func (s *supervisor) mayBegin(h *host) bool {
-	switch {
-	case s.limit > 0 && s.active >= s.limit:
-		return false
-	case h.stop != messages.StopNone || h.carry.Trace == messages.TraceSession:
-		return true
+// admit concludes hosts that are to end before they began, and starts others as far as that is allowed.
+func (s *supervisor) admit(ctx actor.Context) {
+	if s.exceeded != "" {
+		for _, h := range s.queue.takeWaves() {
+			if h.waits() && h.stop == messages.StopNone {
+				h.stop, h.skipped = messages.StopFinish, true
+				s.queue.ending = append(s.queue.ending, h)
+			}
+		}
 	}
-	return !s.paused && s.rollout.May(h.name)
+	for _, h := range s.queue.takeEnding() {
+		switch {
+		case !h.waits():
+		case h.stop == messages.StopLeave || h.carry.Trace == messages.TraceNone:
+			s.conclude(h, messages.Result{Outcome: messages.OutcomeCanceled, Reason: "stopped before it began", LeftBehind: h.carry.Trace.LeftBehind()})
+		default: // what may be left there is looked for
+			s.queue.urgent = append(s.queue.urgent, h)
+		}
+	}
+	for s.limit <= 0 || s.active < s.limit {
+		h := s.queue.next(s.openWaves())
+		if h == nil {
+			return
+		}
+		s.spawn(ctx, h)
+	}
+}
+
+// openWaves is how many waves may begin.
+func (s *supervisor) openWaves() int {
+	if s.paused {
+		return 0
+	}
+	return s.rollout.Open()
 }
 
 // pause lets nobody begin until goOn.

@@ -36,6 +36,7 @@ func (s *supervisor) ask(name string, level messages.StopLevel) {
 	}
 	h.stop = level
 	if h.pid == nil {
+		s.queue.ending = append(s.queue.ending, h)
 		return
 	}
 	s.root.Send(h.pid, messages.StopHost{Level: level})
@@ -44,7 +45,7 @@ func (s *supervisor) ask(name string, level messages.StopLevel) {
 
 // handOver ends every host's actor as it is. That is as if the initiator had died, which sessions survive.
 func (s *supervisor) handOver(ctx actor.Context) {
-	s.stop, s.complete, s.queue = messages.StopLeave, true, nil // nobody begins any more
+	s.stop, s.complete, s.queue = messages.StopLeave, true, queue{} // nobody begins any more
 	s.roll(rollout.Stop{})
 	for _, h := range s.inOrder() {
 		if h.done {
@@ -82,6 +83,7 @@ func (s *supervisor) finishHost(name string, reason messages.FinishReason) {
 	}
 	h.finish, h.stop = reason, messages.StopFinish
 	if h.pid == nil {
+		s.queue.ending = append(s.queue.ending, h)
 		return
 	}
 	s.root.Send(h.pid, messages.FinishHost{Reason: reason})

@@ -1,8 +1,6 @@
 package supervisor
 
 import (
-	"slices"
-
 	"github.com/mgmt-remote/mgmt-remote/messages"
 )
 
@@ -13,11 +11,22 @@ type pool struct {
 	jumping int               // of those behind one jump host
 	holders map[string]string // host → what it goes through
 	through map[string]int    // holders behind a jump host
-	waiting []messages.AskPermit
+
+	asked   uint64              // how often somebody had to wait
+	waiting map[string]uint64   // host → its place
+	queues  map[string][]placed // by what they go through, "" too; some have given up their place
+}
+
+// placed is a host that waits, or did.
+type placed struct {
+	messages.AskPermit
+	place uint64
 }
 
 func newPool(limit, jumping int) *pool {
-	return &pool{limit: limit, jumping: jumping, holders: map[string]string{}, through: map[string]int{}}
+	return &pool{
+		limit: limit, jumping: jumping, holders: map[string]string{}, through: map[string]int{}, waiting: map[string]uint64{}, queues: map[string][]placed{},
+	}
 }
 
 // ask reports whether the permit is given at once; otherwise the host waits.
@@ -25,17 +34,17 @@ func (p *pool) ask(m messages.AskPermit) bool {
 	if _, has := p.holders[m.Host]; has {
 		return true // an earlier answer crossed with a restart
 	}
-	if !p.fits(m) {
-		p.waiting = append(p.waiting, m)
+	if len(p.holders) >= p.limit || !p.fits(m.Through) {
+		p.asked++
+		p.waiting[m.Host] = p.asked
+		p.queues[m.Through] = append(p.queues[m.Through], placed{m, p.asked})
 		return false
 	}
 	p.take(m)
 	return true
 }
 
-func (p *pool) fits(m messages.AskPermit) bool {
-	return len(p.holders) < p.limit && (m.Through == "" || p.through[m.Through] < p.jumping)
-}
+func (p *pool) fits(through string) bool { return through == "" || p.through[through] < p.jumping }
 
 func (p *pool) take(m messages.AskPermit) {
 	p.holders[m.Host] = m.Through
@@ -50,19 +59,46 @@ func (p *pool) giveBack(host string) []messages.AskPermit {
 			delete(p.through, through)
 		}
 	}
+	delete(p.waiting, host)
 	var next []messages.AskPermit
-	p.waiting = slices.DeleteFunc(p.waiting, func(m messages.AskPermit) bool {
-		if m.Host == host {
-			return true
-		}
-		if !p.fits(m) {
-			return false
+	for len(p.holders) < p.limit {
+		m, found := p.first()
+		if !found {
+			break
 		}
 		p.take(m)
 		next = append(next, m)
-		return true
-	})
+	}
 	return next
+}
+
+// first takes out who has waited longest of those that may have a permit.
+func (p *pool) first() (m messages.AskPermit, found bool) {
+	var place uint64
+	for through := range p.queues {
+		if !p.fits(through) {
+			continue
+		}
+		if head, some := p.head(through); some && (!found || head.place < place) {
+			m, place, found = head.AskPermit, head.place, true
+		}
+	}
+	delete(p.waiting, m.Host)
+	return m, found
+}
+
+// head is who is first in a queue, which those are taken out of that wait no more.
+func (p *pool) head(through string) (placed, bool) {
+	queue := p.queues[through]
+	for len(queue) > 0 && p.waiting[queue[0].Host] != queue[0].place {
+		queue = queue[1:]
+	}
+	p.queues[through] = queue
+	if len(queue) == 0 {
+		delete(p.queues, through)
+		return placed{}, false
+	}
+	return queue[0], true
 }
 
 func (s *supervisor) askPermit(m messages.AskPermit) {

@@ -177,15 +177,18 @@ func (m *Machine) Wave() (current, waves int) { return m.wave, len(m.tallies) }
 // Hosts returns the hosts that were planned for a wave.
 func (m *Machine) Hosts(wave int) []string { return m.options.Waves[wave] }
 
-// May reports whether a host may begin.
-func (m *Machine) May(host string) bool {
+// WaveOf returns the wave of a host, from 0.
+func (m *Machine) WaveOf(host string) int { return m.waveOf[host] }
+
+// Open returns how many waves, from the first on, have hosts that may begin.
+func (m *Machine) Open() int {
 	switch m.state {
 	case New, Exceeded:
-		return false
+		return 0
 	case Over, Stopped: // there is nothing to wait for
-		return true
+		return max(len(m.tallies), 1)
 	}
-	return m.waveOf[host] <= m.wave
+	return m.wave + 1
 }
 
 // Step goes on with what happened.

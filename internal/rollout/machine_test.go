@@ -159,7 +159,7 @@ func TestWavesNeverOverlap(t *testing.T) {
 				t.Fatalf("stuck in %v, wave %d, waiting %q", m.State(), m.wave, waiting)
 			}
 			waiting = slices.DeleteFunc(waiting, func(h string) bool {
-				if !m.May(h) {
+				if m.WaveOf(h) >= m.Open() {
 					return false
 				}
 				working[h] = true
