@@ -24,6 +24,7 @@ type LogDir struct {
 	mu     sync.Mutex
 	from   string           // the directory of the run's own logs
 	copied map[string]int64 // by host
+	files  *logFiles
 }
 
 // NewLogDir makes the directory, for its owner only where it is new. kept returns the directory with a run's own logs.
@@ -35,7 +36,7 @@ func NewLogDir(dir string, kept func(run string) (dir string, err error)) (*LogD
 	if err != nil {
 		return nil, err
 	}
-	return &LogDir{root: root, kept: kept, copied: map[string]int64{}}, nil
+	return &LogDir{root: root, kept: kept, copied: map[string]int64{}, files: newLogFiles(mostOpen)}, nil
 }
 
 // Print brings the file of the host that an event is about up to date.
@@ -57,13 +58,17 @@ func (l *LogDir) Print(event messages.Event) error {
 	case messages.OutputReceived:
 		return l.update(e.Host)
 	case messages.HostFinished:
-		return l.update(e.Result.Host)
+		return errors.Join(l.update(e.Result.Host), l.files.drop(e.Result.Host))
 	}
 	return nil
 }
 
-// Close closes the directory.
-func (l *LogDir) Close() error { return l.root.Close() }
+// Close closes the directory and what is open in it.
+func (l *LogDir) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(l.files.closeAll(), l.root.Close())
+}
 
 // begin makes an empty file, and copies what there is already.
 func (l *LogDir) begin(host string) error {
@@ -79,30 +84,43 @@ func (l *LogDir) begin(host string) error {
 }
 
 // update copies what the run's own log has more.
-func (l *LogDir) update(host string) (err error) {
+func (l *LogDir) update(host string) error {
 	if _, begun := l.copied[host]; !begun { // it came into the run later
 		return l.begin(host)
 	}
+	file, err := l.open(host)
+	if file == nil || err != nil {
+		return err
+	}
+	n, err := file.copyOn()
+	l.copied[host] += n
+	if err != nil {
+		return errors.Join(err, l.files.drop(host)) // nobody knows where the files stand
+	}
+	return nil
+}
+
+// open returns a host's files, nil where it said nothing yet.
+func (l *LogDir) open(host string) (*logFile, error) {
+	if file := l.files.get(host); file != nil {
+		return file, nil
+	}
 	from, err := os.Open(filepath.Join(l.from, host+".log"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it said nothing yet
+		return nil, nil
 	}
 	if err != nil {
-		return err
-	}
-	defer from.Close() //nolint:errcheck // it was read from
-	if _, err := from.Seek(l.copied[host], io.SeekStart); err != nil {
-		return err
+		return nil, err
 	}
 	to, err := l.root.OpenFile(host+".log", os.O_WRONLY, 0)
 	if err != nil {
-		return err
+		return nil, errors.Join(err, from.Close())
 	}
-	defer func() { err = errors.Join(err, to.Close()) }()
-	if _, err := to.Seek(l.copied[host], io.SeekStart); err != nil {
-		return err
+	for _, f := range []*os.File{from, to} {
+		if _, err := f.Seek(l.copied[host], io.SeekStart); err != nil {
+			return nil, errors.Join(err, from.Close(), to.Close())
+		}
 	}
-	n, err := io.Copy(to, from)
-	l.copied[host] += n
-	return err
+	file := &logFile{host: host, from: from, to: to}
+	return file, l.files.put(file)
 }
