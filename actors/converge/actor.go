@@ -37,8 +37,9 @@ const (
 type Store interface {
 	// Watch tells everything that the quiet keys say, first all of them and then each change, until ctx ends.
 	Watch(ctx context.Context, emit func(quiet.Change)) error
-	// Revisions returns the revisions of all quiet keys there are, as the whole etcd cluster sees them now.
-	Revisions(ctx context.Context) (map[string]int64, error)
+	// Revisions returns the revision of a host's quiet key, or where host is "" those of all there are, as the whole etcd
+	// cluster sees them now.
+	Revisions(ctx context.Context, host string) (map[string]int64, error)
 	// Put writes keys; an empty value deletes one.
 	Put(ctx context.Context, values map[string]string) error
 	// DeletePrefix deletes all keys that begin with a prefix and returns how many there were.
@@ -188,7 +189,7 @@ func (a *convergeActor) Receive(ctx actor.Context) {
 		a.watch()
 	case askAgain:
 		a.work.Go(func(ctx context.Context) any {
-			_, err := a.revisions(ctx)
+			_, err := a.revisions(ctx, "")
 			return answered{err}
 		})
 	case answered:
@@ -273,15 +274,15 @@ func (a *convergeActor) elapsed(end elapsed) {
 		return
 	}
 	a.work.Go(func(ctx context.Context) any {
-		revisions, err := a.revisions(ctx)
+		revisions, err := a.revisions(ctx, end.host) // of a large fleet, all for each would be too many
 		return confirmed{end, revisions, err}
 	})
 }
 
-func (a *convergeActor) revisions(ctx context.Context) (map[string]int64, error) {
+func (a *convergeActor) revisions(ctx context.Context, host string) (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmLimit)
 	defer cancel()
-	return a.cfg.Store.Revisions(ctx)
+	return a.cfg.Store.Revisions(ctx, host)
 }
 
 // confirmed is the end of a clock, or the beginning of the next one: while the etcd could not be asked, hosts could not

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,7 @@ type fakeStore struct {
 	revisions map[string]int64
 	revErr    error
 	asked     int // for revisions
+	askedFor  []string
 	putErr    error
 	putFunc   func()
 }
@@ -72,11 +74,16 @@ func (s *fakeStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
 	}
 }
 
-func (s *fakeStore) Revisions(context.Context) (map[string]int64, error) {
+func (s *fakeStore) Revisions(_ context.Context, host string) (map[string]int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
-	return maps.Clone(s.revisions), s.revErr
+	s.askedFor = append(s.askedFor, host)
+	revisions := maps.Clone(s.revisions)
+	if host != "" {
+		maps.DeleteFunc(revisions, func(h string, _ int64) bool { return h != host })
+	}
+	return revisions, s.revErr
 }
 
 func (s *fakeStore) Put(_ context.Context, values map[string]string) error {
@@ -348,6 +355,9 @@ func TestEachHostOnItsOwn(t *testing.T) {
 		}
 		if r.store.at(keys.Converged(run, "a")) != "true" || r.store.at(keys.Converged(run, "b")) != "" {
 			r.Error("converged keys")
+		}
+		if !slices.Equal(r.store.askedFor, []string{"a", "c"}) {
+			r.Errorf("asked for %q: at the end of a host's clock that host's key is enough", r.store.askedFor)
 		}
 	})
 }

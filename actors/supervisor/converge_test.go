@@ -43,7 +43,7 @@ func (s *quietStore) Watch(ctx context.Context, emit func(quiet.Change)) error {
 }
 
 // Revisions: in memory nothing is late.
-func (s *quietStore) Revisions(context.Context) (map[string]int64, error) { return nil, nil }
+func (s *quietStore) Revisions(context.Context, string) (map[string]int64, error) { return nil, nil }
 
 func (s *quietStore) Put(_ context.Context, values map[string]string) error {
 	s.mu.Lock()

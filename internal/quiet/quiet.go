@@ -92,19 +92,22 @@ func (s Store) follow(ctx context.Context, known map[string]bool, emit func(Chan
 	return fmt.Errorf("watch %s: ended by the server", prefix)
 }
 
-// Revisions returns for each host that has a quiet key the revision of its last change, as the whole cluster sees it at
-// this moment (a linearizable read). It fails where the cluster can't be reached or has no leader. A watch alone can't tell:
+// Revisions returns the revision of the last change of the host's quiet key, if it has one, or where host is "" that of each host, as the
+// whole cluster sees it at this moment (a linearizable read). It fails where the cluster can't be reached or has no leader. A watch alone can't tell:
 // while its connection is away, etcd's client makes it wait in silence.
-func (s Store) Revisions(ctx context.Context) (map[string]int64, error) {
+func (s Store) Revisions(ctx context.Context, host string) (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), askLimit)
 	defer cancel()
-	prefix := keys.QuietPrefix(s.Run)
-	list, err := s.Client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	key, which := keys.Quiet(s.Run, host), []clientv3.OpOption{clientv3.WithKeysOnly()}
+	if host == "" {
+		key, which = keys.QuietPrefix(s.Run), append(which, clientv3.WithPrefix())
+	}
+	list, err := s.Client.Get(ctx, key, which...)
 	if err == nil {
 		err = ctx.Err() // an etcd in this process may answer all the same
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", prefix, err)
+		return nil, fmt.Errorf("list %s: %w", key, err)
 	}
 	revisions := make(map[string]int64, len(list.Kvs))
 	for _, kv := range list.Kvs {

@@ -3,6 +3,7 @@ package quiet
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -208,13 +209,17 @@ func TestRevisions(t *testing.T) {
 		}
 		last[c.host] = told.Revision
 	}
-	got, err := s.Revisions(t.Context())
-	if err != nil || len(got) != 1 || got["a"] != last["a"] {
-		t.Errorf("%v, %v; the watch told %v", got, err, last)
+	put(t, s, "ab", "true")
+	last["ab"] = (<-changes).Revision
+	delete(last, "b") // it is gone
+	for host, want := range map[string]map[string]int64{"": last, "a": {"a": last["a"]}, "b": {}} {
+		if got, err := s.Revisions(t.Context(), host); err != nil || !maps.Equal(got, want) {
+			t.Errorf("%q: %v, %v; the watch told %v", host, got, err, want)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Revisions(ctx); err == nil {
+	if _, err := s.Revisions(ctx, ""); err == nil {
 		t.Error("a question with a context that ended is answered")
 	}
 }
