@@ -24,13 +24,14 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/shimbin"
 	"github.com/mgmt-remote/mgmt-remote/internal/transfer"
 	"github.com/mgmt-remote/mgmt-remote/messages"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 	"github.com/mgmt-remote/mgmt-remote/test/simhost"
 )
 
 func TestMain(m *testing.M) {
 	shimbin.Declare() // simulated hosts run nothing
 	// protoactor counts dead letters in a goroutine that lives for a second.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"))
+	leaks.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"))
 }
 
 // cachedShim is what the hosts' caches hold from the start, so that tests copy no megabytes.

@@ -7,8 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,14 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
-
 	"github.com/asynkron/protoactor-go/actor"
-	"go.uber.org/goleak"
-	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/mgmt-remote/mgmt-remote/actors/host"
 	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
@@ -40,40 +31,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/test/simhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 const runID = "run12345"
-
-// files are what every rig reads from the disk. They are made before any bubble.
-type files struct{ identity, known, program string }
-
-var prepared = sync.OnceValues(func() (files, error) {
-	dir, err := os.MkdirTemp("", "rig-")
-	if err != nil {
-		return files{}, err
-	}
-	f := files{filepath.Join(dir, "id"), filepath.Join(dir, "known_hosts"), filepath.Join(dir, "shim")}
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return f, err
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		return f, err
-	}
-	var lines strings.Builder
-	for i := range 10 {
-		lines.WriteString(knownhosts.Line([]string{fmt.Sprintf("h%d", i)}, simhost.DefaultHostKey().PublicKey()) + "\n")
-	}
-	for name, data := range map[string][]byte{
-		f.identity: pem.EncodeToMemory(block), f.known: []byte(lines.String()), f.program: []byte(strings.Repeat("shim ", 1000)),
-	} {
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			return f, err
-		}
-	}
-	return f, nil
-})
 
 // rig is a whole fleet in one synctest bubble: the supervisor with everything below it, simulated hosts, and fakes of
 // what is on the initiator's disk.

@@ -63,6 +63,12 @@ type server struct {
 func watchSignals() <-chan os.Signal {
 	drop := make(chan os.Signal, 1)
 	signal.Notify(drop, syscall.SIGHUP, syscall.SIGPIPE)
+	// Whoever was started in the background by a shell without job control ignores these, a server with all its logins perhaps.
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(drop, s)
+		}
+	}
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
 	return terminate

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Process is one process as /proc shows it.
@@ -217,7 +218,7 @@ func ancestors() (map[int]bool, error) {
 	for pid := os.Getpid(); pid > 0 && !family[pid]; {
 		family[pid] = true
 		p, err := read("/proc/"+strconv.Itoa(pid), pid)
-		if errors.Is(err, fs.ErrNotExist) { // the parent just ended
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) { // the parent just ended
 			break
 		}
 		if err != nil {

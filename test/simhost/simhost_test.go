@@ -23,16 +23,16 @@ import (
 	"time"
 
 	"github.com/pkg/sftp"
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/transfer"
 	"github.com/mgmt-remote/mgmt-remote/internal/wire"
 	"github.com/mgmt-remote/mgmt-remote/internal/wire/mux"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 const (
 	base   = "/var/tmp/mgmt-remote-1000"

@@ -13,12 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 	"github.com/mgmt-remote/mgmt-remote/test/terminal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // maxSize is the largest that the tour may be: everybody who looks at the project loads it.
 const maxSize = 300 << 10

@@ -1,0 +1,38 @@
+// Package leaks looks for goroutines that the tests of a package left.
+package leaks
+
+import (
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience is how long the last goroutines may take to get to their ends.
+const patience = 20 * time.Second
+
+// VerifyTestMain runs the tests of a package and exits as goleak.VerifyTestMain does. That looks for half a second, which is nothing on a
+// busy machine; this waits as long as it takes, up to twenty seconds.
+func VerifyTestMain(m goleak.TestingM, options ...goleak.Option) {
+	goleak.VerifyTestMain(patient{m, options}, options...)
+}
+
+type patient struct {
+	goleak.TestingM
+	options []goleak.Option
+}
+
+// Run runs the tests and, where they are good, waits until no goroutine is left or the patience is over.
+func (p patient) Run() int {
+	code := p.TestingM.Run()
+	if code == 0 {
+		await(patience, p.options)
+	}
+	return code
+}
+
+func await(patience time.Duration, options []goleak.Option) {
+	over := time.Now().Add(patience)
+	for goleak.Find(options...) != nil && time.Now().Before(over) { // it waits between its looks
+		continue
+	}
+}
