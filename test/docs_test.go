@@ -328,6 +328,9 @@ func TestFailuresAreDocumented(t *testing.T) {
 	}
 	var tests []string
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() && d.Name() == ".git" { // which git changes at any moment
+			return fs.SkipDir
+		}
 		if err == nil && strings.HasSuffix(path, "_test.go") {
 			tests = append(tests, submatches(`(?m)^func (Test\w+)\(`, read(t, path))...)
 		}

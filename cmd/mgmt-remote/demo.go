@@ -74,7 +74,7 @@ func demo(cmd *cobra.Command, hosts int, json bool) (err error) {
 		}
 	}
 	say("%d machines, each an SSH server in this process, below %s\n", hosts, dir)
-	watch := &demoWatch{machines: machines, steps: map[string]map[messages.Step]bool{}}
+	watch := &demoWatch{machines: machines, patience: demoPatience, steps: map[string]map[messages.Step]bool{}}
 	opts := fleet.Options{
 		SSH: fleet.SSH{
 			KnownHosts: []string{machines.KnownHostsFile()}, Identities: []string{machines.KeyFile()},
@@ -150,6 +150,7 @@ collect:
 // demoWatch sees what the printer sees and looks at the sandboxes from outside. event is called by one goroutine.
 type demoWatch struct {
 	machines *sshfleet.Fleet
+	patience time.Duration // with what has not ended yet
 
 	mu        sync.Mutex
 	steps     map[string]map[messages.Step]bool
@@ -218,7 +219,7 @@ func (w *demoWatch) verdict(say func(string, ...any)) error {
 				errs = append(errs, fmt.Errorf("%s: step %d %v was not done", m.Name(), step, step))
 			}
 		}
-		errs = append(errs, nothingLeft(m))
+		errs = append(errs, nothingLeft(m, w.patience))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("the demo failed:\n%w", err)
@@ -231,14 +232,14 @@ func (w *demoWatch) verdict(say func(string, ...any)) error {
 }
 
 // demoPatience is how long the end of a machine's own processes may take: the shell that a closed connection's command
-// ran in ends by itself, but not before we look.
-const demoPatience = 5 * time.Second
+// ran in ends by itself, but not before we look, and on a busy machine long after it.
+const demoPatience = 30 * time.Second
 
 // nothingLeft looks for what the session may have left on a machine, until there is nothing or the patience is over.
-func nothingLeft(m *sshfleet.Host) error {
+func nothingLeft(m *sshfleet.Host, patience time.Duration) error {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	over := time.After(demoPatience)
+	over := time.After(patience)
 	for {
 		err := leftOn(m)
 		if err == nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/messages"
 	"github.com/mgmt-remote/mgmt-remote/test/sshfleet"
@@ -42,7 +43,7 @@ func demoWorld(t *testing.T) (*demoWatch, *sshfleet.Host) {
 		writeDemoFile(t, m, "count", fmt.Sprintf("%d\n", len(greeting)))
 		writeDemoFile(t, m, "everybody", "demo1 says hello\ndemo2 says hello\n")
 	}
-	return &demoWatch{machines: machines, steps: map[string]map[messages.Step]bool{}}, machines.Hosts()[1]
+	return &demoWatch{machines: machines, patience: 100 * time.Millisecond, steps: map[string]map[messages.Step]bool{}}, machines.Hosts()[1]
 }
 
 func writeDemoFile(t *testing.T, m *sshfleet.Host, name, text string) {
