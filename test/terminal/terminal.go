@@ -103,7 +103,8 @@ func (t *Terminal) Alternate() (bool, error) {
 func (t *Terminal) Close() error {
 	out, err := t.tmux("list-panes", "-F", "#{pane_pid}", ";", "kill-server")
 	if err != nil {
-		for _, gone := range []string{"no server running", "No such file", "server exited"} { // the last: it goes just now
+		// A server goes when it has no window any more; until then there is nothing that the command could be about.
+		for _, gone := range []string{"no server running", "No such file", "server exited", "no current target"} {
 			if strings.Contains(err.Error(), gone) {
 				return nil
 			}

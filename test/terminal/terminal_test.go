@@ -103,3 +103,17 @@ func TestCloses(t *testing.T) {
 		t.Errorf("Close did not wait for the program: %v", err)
 	}
 }
+
+// Close is no error either in the moment after the program's end in which the server is still there.
+func TestClosesWithoutAWindow(t *testing.T) {
+	term := start(t, "read x")
+	if _, err := term.tmux("set-option", "-s", "exit-empty", "off", ";", "kill-session"); err != nil {
+		t.Fatal(err)
+	}
+	if err := term.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := term.tmux("kill-server"); err != nil {
+		t.Error(err)
+	}
+}
