@@ -56,6 +56,7 @@ type rig struct {
 	mu     sync.Mutex
 	events []messages.Event
 	at     map[string]chan struct{} // closed when a host runs its payload
+	done   map[string]chan struct{} // closed when a host has a result
 }
 
 func newRig(t *testing.T, payloads ...simhost.Payload) *rig {
@@ -64,7 +65,7 @@ func newRig(t *testing.T, payloads ...simhost.Payload) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{T: t, sims: map[string]*simhost.Host{}, at: map[string]chan struct{}{}}
+	r := &rig{T: t, sims: map[string]*simhost.Host{}, at: map[string]chan struct{}{}, done: map[string]chan struct{}{}}
 	network := simhost.NewNetwork()
 	r.opts = Options{
 		Payload: Payload{Command: []string{"x"}}, StateDir: t.TempDir(), Observe: r.observe,
@@ -78,7 +79,7 @@ func newRig(t *testing.T, payloads ...simhost.Payload) *rig {
 		h.Mkdir("/var/tmp/mgmt-remote-1000/cache/"+filepath.Dir(key), 0o700, 1000)
 		h.PutFile("/var/tmp/mgmt-remote-1000/cache/"+key, nil, 0o700)
 		network.Add(name+":22", h)
-		r.sims[name], r.at[name] = h, make(chan struct{})
+		r.sims[name], r.at[name], r.done[name] = h, make(chan struct{}), make(chan struct{})
 		r.opts.Hosts = append(r.opts.Hosts, Host{Name: name, Addr: name, User: "sim"})
 		t.Cleanup(func() {
 			if err := h.Close(); err != nil {
@@ -113,8 +114,17 @@ func (r *rig) observe(e messages.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
-	if m, ok := e.(messages.PayloadStarted); ok && !m.Reattached {
-		close(r.at[m.Host])
+	switch m := e.(type) {
+	case messages.PayloadStarted:
+		if !m.Reattached {
+			close(r.at[m.Host])
+		}
+	case messages.HostFinished:
+		select {
+		case <-r.done[m.Result.Host]: // in an earlier fleet
+		default:
+			close(r.done[m.Result.Host])
+		}
 	}
 }
 

@@ -23,17 +23,10 @@ func TestContinue(t *testing.T) {
 	r := newRig(t, says("first\n"), simhost.Payload{})
 	r.opts.Patience.Finish, r.opts.Patience.Now, r.opts.Patience.Leave = time.Second, time.Second, 100*time.Millisecond
 	r.opts.SSH.Jump = "none"
-	done := make(chan struct{}) // h1 has its result: whoever is left behind is h2 alone
-	r.opts.Observe = func(e messages.Event) {
-		r.observe(e)
-		if m, ok := e.(messages.HostFinished); ok && m.Result.Host == "h1" {
-			close(done)
-		}
-	}
 	first := r.fleet()
 	var thaw func()
 	go func() {
-		<-done
+		<-r.done["h1"]
 		<-r.at["h2"]
 		thaw = r.sims["h2"].Freeze()
 		first.Stop(messages.StopLeave)

@@ -69,12 +69,13 @@ func TestRetryFailedAfterAStop(t *testing.T) {
 		first simhost.Payload
 		most  int      // connections
 		until []string // hosts whose payloads run when it is stopped
+		done  bool     // h1 has its result then
 		kept  int      // hosts that can be tried again
 	}{
-		"it ran everywhere":     {simhost.Payload{}, 3, []string{"h1", "h2", "h3"}, 0},
-		"it had got to none":    {simhost.Payload{}, 1, []string{"h1"}, 0},
-		"one done, one begun":   {says("1"), 1, []string{"h2"}, 2},
-		"one done, all in work": {says("1"), 3, []string{"h2", "h3"}, 0},
+		"it ran everywhere":     {simhost.Payload{}, 3, []string{"h1", "h2", "h3"}, false, 0},
+		"it had got to none":    {simhost.Payload{}, 1, []string{"h1"}, false, 0},
+		"one done, one begun":   {says("1"), 1, []string{"h2"}, true, 2},
+		"one done, all in work": {says("1"), 3, []string{"h2", "h3"}, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, c.first, simhost.Payload{}, simhost.Payload{})
@@ -83,6 +84,9 @@ func TestRetryFailedAfterAStop(t *testing.T) {
 			go func() {
 				for _, host := range c.until {
 					<-r.at[host]
+				}
+				if c.done {
+					<-r.done["h1"]
 				}
 				f.Stop(messages.StopFinish)
 			}()
