@@ -19,7 +19,7 @@ func graphRig(t *testing.T, hosts int) *rig {
 	for i := range payloads {
 		payloads[i].Body = func(ctx context.Context, p *simhost.Process) int {
 			name, last := p.Spec().Host, ""
-			tick := time.NewTicker(time.Millisecond)
+			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
 			for {
 				if now := r.definition(name); now != last {
