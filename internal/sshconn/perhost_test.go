@@ -226,7 +226,7 @@ func asking(t *testing.T, p *person) (*Dialer, string) {
 	t.Setenv("HOME", t.TempDir())
 	file := filepath.Join(t.TempDir(), "known_hosts")
 	keys := newHostKeys(t, HostKeyOptions{Policy: Ask, Files: []string{file}, Confirm: p})
-	keys.questions.quiet, keys.questions.most = 700*time.Millisecond, 10*time.Second
+	keys.questions.quiet, keys.questions.most = 700*time.Millisecond, time.Minute
 	return dialer(t, Options{HostKeys: keys, Auth: newAuth(t, AuthOptions{})}), file
 }
 
@@ -238,9 +238,9 @@ func TestNewHostsAreAskedAboutOnce(t *testing.T) {
 		var all sync.WaitGroup
 		var hosts []inventory.Host
 		for i := range 5 {
-			s := newServer(t)
-			host := named(tcp(t, s), fmt.Sprint("h", i))
-			hosts = append(hosts, host)
+			hosts = append(hosts, named(tcp(t, newServer(t)), fmt.Sprint("h", i)))
+		}
+		for _, host := range hosts {
 			all.Go(func() {
 				for range 2 {
 					c, err := d.Dial(t.Context(), host)
