@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_STATE_HOME", filepath.Join(home, "state"))
 			env.Setenv("SSH_AUTH_SOCK", "")
 			env.Values[accepted{}] = &atomic.Int64{}
+			env.Values[hopeless{}] = &atomic.Bool{}
 			return nil
 		},
 		Cmds: scriptCommands,
@@ -59,6 +60,9 @@ func TestScripts(t *testing.T) {
 
 // accepted is the key of the number of connections that a script's listener has seen.
 type accepted struct{}
+
+// hopeless is the key of whether a script has waited in vain. What it goes on with is for the report, and not worth to be waited for.
+type hopeless struct{}
 
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"run": func(ts *testscript.TestScript, _ bool, args []string) { scriptRun(ts, args...) },
@@ -180,12 +184,14 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 		ts.Check(err)
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
+		vain := ts.Value(hopeless{}).(*atomic.Bool)
 		for limit := time.Now().Add(patienceWithPrograms); ; <-tick.C {
 			data, err := os.ReadFile(ts.MkAbs(args[0]))
 			if err == nil && want.Match(data) {
 				return
 			}
-			if time.Now().After(limit) {
+			if time.Now().After(limit) || vain.Load() {
+				vain.Store(true)
 				ts.Fatalf("not within %v: %v %s", patienceWithPrograms, err, data)
 			}
 		}
