@@ -311,6 +311,15 @@ func TestSlowHostsAreWaitedForBeforeTheQuestion(t *testing.T) {
 	all.Go(func() { dial(slow) })
 	<-waits
 	all.Go(func() { dial(quick) })
+	tick := time.NewTicker(questions.quiet)
+	defer tick.Stop()
+	for asks := false; !asks; <-tick.C { // the slow one is late by far
+		p.asking.Lock()
+		questions.mu.Lock()
+		asks = len(questions.waiting)+len(p.questions) > 0
+		questions.mu.Unlock()
+		p.asking.Unlock()
+	}
 	time.AfterFunc(20*questions.quiet, func() { close(late) })
 	all.Wait()
 	if len(p.questions) != 1 || !strings.HasPrefix(p.questions[0], "The keys of 2 hosts are not known:") {
