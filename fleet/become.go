@@ -7,11 +7,12 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/become"
 )
 
-// Become says where the password comes from that hosts want before somebody becomes another user there. There is one for all hosts. It is kept in
-// memory only, given to sudo alone, and never a second time to a host that did not take it.
+// Become says where the passwords come from that hosts want before somebody becomes another user there, where hosts don't say so
+// themselves. They are kept in memory only, given to sudo alone, and never a second time to a host that did not take them.
 type Become struct {
-	AskPassword bool                                      // ask SSH.Prompter, once
-	Password    func(ctx context.Context) (Secret, error) // instead of asking; called once at most. nil = there is none
+	AskPassword bool // ask SSH.Prompter, once for all hosts
+	// Password has that of a host, without asking anybody. It is called by several goroutines, each time that one is wanted. nil = there is none.
+	Password func(ctx context.Context, to Login) (Secret, error)
 }
 
 // The methods of Host.BecomeMethod.
@@ -27,18 +28,88 @@ func (h Host) becomes() become.Target {
 	return become.Target{User: h.BecomeUser, Method: h.BecomeMethod}
 }
 
-// becomePasswords is nil where no password is to be had.
-func (o Options) becomePasswords() (*become.Passwords, error) {
-	switch {
-	case o.Become.Password != nil:
-		return become.NewPasswords(o.Become.Password), nil
-	case !o.Become.AskPassword:
-		return nil, nil
-	case o.SSH.Prompter == nil:
-		return nil, fault.New(fault.Denied, "become", "there is nobody to ask for a password").
-			WithRemedy("run in a terminal, or use --become-password-fd or --become-password-command")
+// becoming has the passwords to become other users. Those that a person is asked for it remembers.
+type becoming struct {
+	opts  Become
+	whom  Prompter // nil = nobody
+	hosts *become.Passwords
+	turn  chan struct{}     // holds one token: whoever has it may ask, and look at asked
+	asked map[string]answer // by Host.BecomeShared
+}
+
+type answer struct {
+	secret Secret
+	err    error
+}
+
+func newBecoming(o Options) *becoming {
+	b := &becoming{opts: o.Become, whom: o.SSH.Prompter, hosts: become.NewPasswords(), turn: make(chan struct{}, 1), asked: map[string]answer{}}
+	b.turn <- struct{}{}
+	return b
+}
+
+// asks reports whether a person has a host's password.
+func (b *becoming) asks(h Host) bool {
+	return h.BecomeUser != "" && h.BecomePassword == "" && (h.BecomeShared != "" || b.opts.AskPassword)
+}
+
+// check refuses a host whose password nobody could be asked for.
+func (b *becoming) check(h Host) error {
+	if !b.asks(h) || b.whom != nil {
+		return nil
 	}
-	return become.NewPasswords(func(ctx context.Context) (Secret, error) {
-		return o.SSH.Prompter.Secret(ctx, "Password to become another user, for all hosts: ")
-	}), nil
+	return fault.New(fault.Denied, "become", "there is nobody to ask for a password").WithHost(h.Name).
+		WithRemedy("run in a terminal, or use --become-password-fd or --become-password-command")
+}
+
+// password is what a host gets; nil = there is none.
+func (b *becoming) password(h Host) *become.Password {
+	switch {
+	case h.BecomeUser == "":
+		return nil
+	case h.BecomePassword != "":
+		return b.hosts.For(h.Name, func(context.Context) (Secret, error) { return h.BecomePassword, nil })
+	case b.asks(h):
+		return b.hosts.For(h.Name, func(ctx context.Context) (Secret, error) { return b.prompt(ctx, h.BecomeShared) })
+	case b.opts.Password != nil:
+		to := Login{Host: h.Name, Addr: h.reached.Addr, User: h.reached.User}
+		return b.hosts.For(h.Name, func(ctx context.Context) (Secret, error) { return b.opts.Password(ctx, to) })
+	}
+	return nil
+}
+
+// prompt asks a person, once for all hosts that share a password.
+func (b *becoming) prompt(ctx context.Context, shared string) (Secret, error) {
+	select {
+	case <-b.turn:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	defer func() { b.turn <- struct{}{} }()
+	if known, is := b.asked[shared]; is {
+		return known.secret, known.err
+	}
+	whose := "all hosts"
+	if shared != "" {
+		whose = "hosts of " + shared
+	}
+	secret, err := b.whom.Secret(ctx, "Password to become another user, for "+whose+": ")
+	if ctx.Err() != nil {
+		return "", ctx.Err() // one host was stopped; the next may ask
+	}
+	b.asked[shared] = answer{secret, err}
+	return secret, err
+}
+
+// unlock asks a person now for what hosts will want.
+func (b *becoming) unlock(ctx context.Context, hosts []Host) error {
+	for _, h := range hosts {
+		if !b.asks(h) {
+			continue
+		}
+		if err := b.password(h).Ask(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

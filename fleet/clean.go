@@ -72,10 +72,9 @@ func Clean(ctx context.Context, opts Options, what CleanOptions) ([]CleanResult,
 }
 
 func (f *Fleet) clean(ctx context.Context, h Host, request cleanup.Request) (Cleaned, *fault.Fault) {
-	if h.BecomeUser != "" {
-		if err := f.become.Ask(ctx); err != nil {
-			return Cleaned{}, fault.Wrap(fault.Denied, "clean", err).WithHost(h.Name)
-		}
+	password := f.become.password(h)
+	if err := password.Ask(ctx); err != nil {
+		return Cleaned{}, fault.Wrap(fault.Denied, "clean", err).WithHost(h.Name)
 	}
 	conn, err := f.dialer.Dial(ctx, inventoryHost(h))
 	if err != nil {
@@ -84,7 +83,7 @@ func (f *Fleet) clean(ctx context.Context, h Host, request cleanup.Request) (Cle
 	defer conn.Close() //nolint:errcheck // the answer is there, or the connection is what failed
 	ctx, cancel := context.WithTimeout(ctx, cleanWithin)
 	defer cancel()
-	way, err := become.Enter(ctx, conn, become.Options{Host: h.Name, Target: h.becomes(), Passwords: f.become})
+	way, err := become.Enter(ctx, conn, become.Options{Host: h.Name, Target: h.becomes(), Password: password})
 	if err != nil {
 		return Cleaned{}, fault.Wrap(fault.Environment, "clean", err).WithHost(h.Name)
 	}

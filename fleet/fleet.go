@@ -28,7 +28,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
-	"github.com/mgmt-remote/mgmt-remote/internal/become"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/mgmt"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
@@ -43,7 +42,7 @@ import (
 type Fleet struct {
 	opts    Options
 	auth    *sshconn.Auth
-	become  *become.Passwords // nil = there is none
+	become  *becoming
 	dialer  *sshconn.Dialer
 	config  func() (*sshconfig.Config, error) // read when the first host needs it: those of a continued run don't
 	payload *payload.Payload
@@ -167,9 +166,7 @@ func (f *Fleet) prepare() error {
 	if f.auth, err = sshconn.NewAuth(auth); err != nil {
 		return err
 	}
-	if f.become, err = f.opts.becomePasswords(); err != nil {
-		return err
-	}
+	f.become = newBecoming(f.opts)
 	f.dialer, err = sshconn.NewDialer(sshconn.Options{
 		ConnectTimeout: o.ConnectTimeout, ChannelTimeout: o.ChannelTimeout,
 		KeepaliveInterval: o.KeepaliveInterval, KeepaliveCount: o.KeepaliveCount,
@@ -308,6 +305,9 @@ func (f *Fleet) register(h Host) (string, error) {
 	if err := f.auth.CheckMethods(inventoryHost(h)); err != nil {
 		return "", fault.Wrap(fault.Denied, "connect", err).WithHost(h.Name)
 	}
+	if err := f.become.check(h); err != nil {
+		return "", err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.hosts[h.Name]; ok {
@@ -335,15 +335,17 @@ func inventoryHost(h Host) inventory.Host {
 // keys that no agent has. It is for processes that lose their terminal later. Where a key that was named stays locked, the error is a fault.
 func (f *Fleet) Unlock(ctx context.Context) error {
 	f.mu.Lock()
-	hosts := make([]inventory.Host, 0, len(f.order))
+	hosts := make([]Host, 0, len(f.order))
+	reached := make([]inventory.Host, 0, len(f.order))
 	for _, name := range f.order {
-		hosts = append(hosts, inventoryHost(f.hosts[name]))
+		h := f.hosts[name]
+		hosts, reached = append(hosts, h), append(reached, inventoryHost(h))
 	}
 	f.mu.Unlock()
-	if err := f.auth.Unlock(ctx, hosts); err != nil {
+	if err := f.auth.Unlock(ctx, reached); err != nil {
 		return err
 	}
-	return f.become.Ask(ctx)
+	return f.become.unlock(ctx, hosts)
 }
 
 // Close gives back what New opened. It is called after Run has returned, or instead of Run.

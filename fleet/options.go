@@ -33,6 +33,9 @@ type Host struct {
 
 	BecomeUser   string // who everything on the host runs as; "" = who logs in
 	BecomeMethod string // how to become that: BecomeSudo or BecomeDoas; "" = what the host has, sudo first
+	// BecomePassword is what the host wants before that, and BecomeShared a word as Shared is one; they go before what Become says.
+	BecomePassword Secret
+	BecomeShared   string
 
 	Definition []byte            // of the graph payload. Nobody may change the bytes any more; see Fleet.Update
 	File       string            // what the definition is called in messages; one that ends in .yaml.tmpl makes it a template

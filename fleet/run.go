@@ -353,7 +353,7 @@ func (r *running) hostProps(name string) *actor.Props {
 		onReboot = lifecycle.RebootReruns
 	}
 	return host.Props(host.Config{
-		Run: r.run.ID(), Host: inventoryHost(h), File: h.file(), Vars: h.Vars, Payload: f.payload, Dialer: f.dialer, Become: h.becomes(), Passwords: f.become,
+		Run: r.run.ID(), Host: inventoryHost(h), File: h.file(), Vars: h.Vars, Payload: f.payload, Dialer: f.dialer, Become: h.becomes(), Password: f.become.password(h),
 		Gateway: r.gateway, Ledger: r.run, Output: r.outputs.of(name), OnReboot: onReboot, Deadlines: f.opts.Deadlines, DryRun: f.opts.DryRun,
 	})
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/nodeset"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconfig"
 	"github.com/mgmt-remote/mgmt-remote/internal/store"
 )
@@ -67,7 +69,8 @@ type specHost struct {
 	Prefix     string            `json:"prefix,omitempty"`
 	BecomeUser string            `json:"become_user,omitempty"`
 	Method     string            `json:"become_method,omitempty"`
-	Definition int               `json:"definition"` // index, -1 = none
+	Becoming   string            `json:"become_shared,omitempty"` // whom it shares the password for that with
+	Definition int               `json:"definition"`              // index, -1 = none
 	File       string            `json:"file,omitempty"`
 	Vars       map[string]string `json:"vars,omitempty"`
 	Follow     string            `json:"follow,omitempty"`
@@ -116,7 +119,7 @@ func (f *Fleet) spec() (spec, error) {
 			Interactive: o.SSH.Interactive,
 		},
 	}
-	s.BecomePassword = f.become != nil
+	s.BecomePassword = o.Become.AskPassword || o.Become.Password != nil
 	names := []*string{&s.Payload.Binary, &s.SSH.AgentSocket}
 	if o.SSH.Config != sshconfig.None {
 		names = append(names, &s.SSH.Config)
@@ -143,12 +146,13 @@ func (f *Fleet) spec() (spec, error) {
 		s.Converge = ConvergeHost // also where the number of connections has become another one
 	}
 	known := map[string]int{}
+	whose := f.ownBecomePasswords()
 	ways := newWayKeeper(&s)
 	for _, name := range f.order {
 		h := f.hosts[name]
 		sh := specHost{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, Password: h.Password != "", Jump: h.Jump, Prefix: h.Prefix,
-			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Identities: h.Identities, Shared: h.Shared, Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
+			BecomeUser: h.BecomeUser, Method: h.BecomeMethod, Identities: h.Identities, Shared: h.Shared, Becoming: cmp.Or(whose[h.BecomePassword], h.BecomeShared), Definition: -1, File: h.File, Vars: h.Vars, Follow: h.Follow,
 		}
 		if d := f.given[h.Name]; d.Version > 0 {
 			i, there := known[string(d.Source)]
@@ -166,6 +170,22 @@ func (f *Fleet) spec() (spec, error) {
 	return s, nil
 }
 
+// ownBecomePasswords names, for each password to become another user that hosts have of their own, these hosts: they are asked for it
+// together by whoever continues the run. f.mu is held.
+func (f *Fleet) ownBecomePasswords() map[Secret]string {
+	hosts := map[Secret][]string{}
+	for _, name := range f.order {
+		if secret := f.hosts[name].BecomePassword; secret != "" {
+			hosts[secret] = append(hosts[secret], name)
+		}
+	}
+	whose := make(map[Secret]string, len(hosts))
+	for secret, names := range hosts {
+		whose[secret] = nodeset.Fold(names)
+	}
+	return whose
+}
+
 // makeAbsolute is for files of this machine: whoever continues the run may be started elsewhere.
 func makeAbsolute(name *string) (err error) {
 	if *name != "" && !strings.HasPrefix(*name, "~") {
@@ -176,7 +196,7 @@ func makeAbsolute(name *string) (err error) {
 
 // Saved returns the options of a run whose initiator died, with Run set, for New. What can't be kept the caller adds:
 // Observe, System, Logger, SSH.Prompter, SSH.NetDial, and EtcdTLS where the etcd needs it, without which Run fails.
-// A host that had a password gets it asked for: see SSH.Interactive; so is the one for Become, where there was one. Where there is no such run,
+// A host that had a password gets it asked for: see SSH.Interactive; so are those for Become, where there were some. Where there is no such run,
 // errors.Is(err, fs.ErrNotExist).
 func Saved(stateDir, run string) (Options, error) {
 	peek, err := store.PeekRun(stateDir, run)
@@ -201,7 +221,7 @@ func Saved(stateDir, run string) (Options, error) {
 	for _, h := range s.Hosts {
 		to := Host{
 			Name: h.Name, Addr: h.Addr, Port: h.Port, User: h.User, BecomeUser: h.BecomeUser, BecomeMethod: h.Method, Jump: h.Jump,
-			Identities: h.Identities, Shared: h.Shared, Prefix: h.Prefix, File: h.File, Vars: h.Vars, Follow: h.Follow,
+			Identities: h.Identities, Shared: h.Shared, BecomeShared: h.Becoming, Prefix: h.Prefix, File: h.File, Vars: h.Vars, Follow: h.Follow,
 		}
 		if h.Way != nil {
 			reached, err := s.way(*h.Way, len(s.Jumps))

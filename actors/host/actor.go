@@ -58,8 +58,8 @@ type Config struct {
 	Vars      map[string]string // of the definition, where it is a template
 	Payload   Planner
 	Dialer    Dialer
-	Become    become.Target     // the effective user; zero = who logs in
-	Passwords *become.Passwords // to become that; nil = none
+	Become    become.Target    // the effective user; zero = who logs in
+	Password  *become.Password // to become that; nil = none
 	Gateway   tunnel.Gateway
 	Ledger    exec.Ledger
 	Output    exec.Output

@@ -79,10 +79,8 @@ func (a *hostActor) dial() {
 	a.cancel = cancel
 	a.work.Go(func(context.Context) any {
 		defer cancel()
-		if a.cfg.Become.User != "" {
-			if err := a.cfg.Passwords.Ask(dial); err != nil {
-				return err
-			}
+		if err := a.cfg.Password.Ask(dial); err != nil {
+			return err
 		}
 		conn, err := a.cfg.Dialer.Dial(dial, a.cfg.Host)
 		if err != nil {

@@ -37,7 +37,7 @@ func probeWith(cfg Config, conn *sshconn.Conn, newest messages.Definition) func(
 // prepare asks the host what is there, holds it against what was recorded, and makes the plan.
 func (cfg Config) prepare(ctx context.Context, conn *sshconn.Conn, newest messages.Definition) (prepared, error) {
 	way, err := become.Enter(ctx, conn, become.Options{
-		Host: cfg.Host.Name, Target: cfg.Become, Passwords: cfg.Passwords,
+		Host: cfg.Host.Name, Target: cfg.Become, Password: cfg.Password,
 		Again: func(ctx context.Context) (*sshconn.Conn, error) { return cfg.Dialer.Dial(ctx, cfg.Host) },
 	})
 	if err != nil {

@@ -63,7 +63,7 @@ unreachable hosts, 130 interrupted.`,
 	f.hosts.complete(cmd)
 	completeConnections(cmd)
 	f.become.complete(cmd)
-	f.secret.complete(cmd)
+	f.password.complete(cmd)
 	return cmd
 }
 

@@ -12,7 +12,7 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 	completeConnections(cmd)
 	f.output.complete(cmd)
 	f.become.complete(cmd)
-	f.secret.complete(cmd)
+	f.password.complete(cmd)
 	nothing := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
 	for flag, values := range map[string]cobra.CompletionFunc{
 		"endpoint": cobra.FixedCompletions([]cobra.Completion{

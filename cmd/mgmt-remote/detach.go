@@ -77,6 +77,9 @@ func detach(cmd *cobra.Command, opts fleet.Options, files shown, beside func(con
 // starter is the other end of background: nil in a process with a terminal of its own.
 type starter struct{ pipe *os.File }
 
+// inBackground reports whether this process is the one that goes on in the background.
+func inBackground() bool { return os.Getenv(detachedEnv) != "" }
+
 func newStarter() (*starter, error) {
 	text := os.Getenv(detachedEnv)
 	if text == "" {

@@ -22,8 +22,8 @@ import (
 type resumeFlags struct {
 	all, takeOver, detach bool
 	tls                   etcdTLSFlags
-	become                becomeSecretFlags
-	secret                secretFlags
+	become                passwordFlags
+	password              secretFlags
 	output                outputFlags
 	verbose               int
 	logFormat             string
@@ -89,8 +89,7 @@ Interrupts and exit codes are those of "run".`,
 		cmd.MarkFlagsMutuallyExclusive("all", flag)
 	}
 	f.output.complete(cmd)
-	f.become.complete(cmd)
-	f.secret.complete(cmd)
+	f.complete(cmd)
 	cmd.MarkFlagsMutuallyExclusive("all", "become-password-fd") // it can be read once
 	cmd.MarkFlagsMutuallyExclusive("all", "password-fd")
 	return cmd
@@ -102,8 +101,14 @@ func (f *resumeFlags) registerCommon(p *pflag.FlagSet) {
 	p.CountVarP(&f.verbose, "verbose", "v", "``say more; twice: log everything")
 	p.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on stderr: text or json")
 	f.tls.register(p)
-	f.become.register(p)
-	f.secret.register(p)
+	f.become.register(p, becomePassword)
+	p.Lookup(f.become.byAsking()).Usage = "ask once for " + f.become.what() + ", for all hosts; ``groups are those of the run"
+	f.password.register(p, loginPassword)
+}
+
+func (f *resumeFlags) complete(cmd *cobra.Command) {
+	f.become.complete(cmd)
+	f.password.complete(cmd)
 }
 
 // resume continues a run, or continues it only to stop it.
@@ -121,19 +126,8 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 	if opts.Logger, err = newLogger(f.logFormat, f.verbose); err != nil {
 		return err
 	}
-	secret, err := f.become.options(f.detach)
-	if err != nil {
+	if err := f.passwords(&opts); err != nil {
 		return err
-	}
-	if secret.Password != nil || secret.AskPassword {
-		opts.Become = secret // else it is asked for where there was one
-	}
-	password, err := f.secret.options(f.detach)
-	if err != nil {
-		return err
-	}
-	if password != nil {
-		opts.SSH.Password, opts.SSH.AskPassword = password, false
 	}
 	if opts.EtcdTLS, err = f.tls.config(len(opts.EtcdEndpoints) > 0); err != nil {
 		return err
@@ -159,6 +153,43 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 	}
 	opts.SSH.Prompter = show.asking(opts.SSH.Prompter)
 	return drive(cmd, opts, show, beside)
+}
+
+// passwords has them come from where it is said now. Else a person is asked where there were some.
+func (f *resumeFlags) passwords(opts *fleet.Options) error {
+	flag := f.become.given.Lookup(f.become.byAsking())
+	if len(f.become.ask) > 0 && !f.become.ask.all() && flag.Annotations[originKey] == nil { // settings may be about other runs
+		return fmt.Errorf("--%s: the run knows its groups, and asks for their passwords anyway: leave out the =GROUP", flag.Name)
+	}
+	ask, become, err := f.become.options(f.detach)
+	if err != nil {
+		return err
+	}
+	opts.Become.AskPassword = opts.Become.AskPassword || ask
+	login, err := f.password.options(f.detach)
+	if err != nil {
+		return err
+	}
+	bring(opts, login, become)
+	return nil
+}
+
+// bring takes passwords, where there are some, in place of those that a person would be asked for.
+func bring(opts *fleet.Options, login, become passwordSource) {
+	if login != nil {
+		opts.SSH.Password, opts.SSH.AskPassword = login, false
+	}
+	if become != nil {
+		opts.Become = fleet.Become{Password: become}
+	}
+	for i := range opts.Hosts {
+		if login != nil {
+			opts.Hosts[i].Shared = ""
+		}
+		if become != nil {
+			opts.Hosts[i].BecomeShared = ""
+		}
+	}
 }
 
 // resumeAll continues every interrupted run in a process of its own. One that can't be continued does not keep the others.

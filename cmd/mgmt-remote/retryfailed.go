@@ -90,12 +90,8 @@ func runAgain(cmd *cobra.Command, f *runFlags, show shown, files, command []stri
 	if opts.EtcdTLS, err = f.etcdTLS.config(len(opts.EtcdEndpoints) > 0); err != nil {
 		return err
 	}
-	if from.SSH.Password != nil {
-		opts.SSH.Password, opts.SSH.AskPassword = from.SSH.Password, false
-	}
-	if from.Become.Password != nil || from.Become.AskPassword {
-		opts.Become = from.Become // else it is asked for where there was one
-	}
+	bring(&opts, from.SSH.Password, from.Become.Password)
+	opts.Become.AskPassword = opts.Become.AskPassword || from.Become.AskPassword
 	if err := f.changeHosts(&opts); err != nil {
 		return err
 	}

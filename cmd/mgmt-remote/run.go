@@ -15,7 +15,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
-	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/payload"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
@@ -58,8 +57,7 @@ type runFlags struct {
 	identities  []string
 	hostKeys    string
 	knownHosts  []string
-	askPass     askFlag
-	secret      secretFlags
+	password    passwordFlags
 	jump        string
 	interactive bool
 
@@ -230,9 +228,7 @@ func (f *runFlags) connect(p *pflag.FlagSet) {
 	f.ssh.register(p)
 	p.StringArrayVarP(&f.identities, "identity", "i", nil, "private key `FILE` (repeatable; default: the usual ones in ~/.ssh, and the ssh-agent)")
 	p.StringVarP(&f.jump, "jump", "J", "", "reach all hosts through jump hosts, `[USER@]HOST[:PORT],...`, each connected once")
-	p.Var(&f.askPass, "ask-pass", "ask once for a password for all hosts, or with =`GROUP` for those of a group (repeatable)")
-	p.Lookup("ask-pass").NoOptDefVal = inventory.All
-	f.secret.register(p)
+	f.password.register(p, loginPassword)
 	p.BoolVar(&f.interactive, "interactive", false, "ask for a host's password when nothing else worked, 3 times at most")
 	p.StringVar(&f.hostKeys, "host-key", string(fleet.HostKeysStrict), "`POLICY` for host keys: strict, accept-new, ask or insecure")
 	p.StringArrayVar(&f.knownHosts, "known-hosts", nil, "`FILE` of known host keys (repeatable; default: ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts)")
@@ -348,16 +344,16 @@ func (f *runFlags) options() (fleet.Options, error) {
 	if err != nil {
 		return fleet.Options{}, err
 	}
-	secret, err := f.become.secret.options(f.detach)
-	if err != nil {
+	var become fleet.Become
+	if become.AskPassword, become.Password, err = f.become.password.options(f.detach); err != nil {
 		return fleet.Options{}, err
 	}
 	ssh := fleet.SSH{
 		Config: f.ssh.config, Jump: f.jump, KnownHosts: f.knownHosts, Identities: f.identities,
-		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), AskPassword: f.askPass.all(), Interactive: f.interactive,
+		AgentSocket: os.Getenv("SSH_AUTH_SOCK"), Interactive: f.interactive,
 	}
 	f.ssh.said(f, &ssh)
-	if ssh.Password, err = f.secret.options(f.detach); err != nil {
+	if ssh.AskPassword, ssh.Password, err = f.password.options(f.detach); err != nil {
 		return fleet.Options{}, err
 	}
 	if canAsk() {
@@ -365,7 +361,7 @@ func (f *runFlags) options() (fleet.Options, error) {
 	}
 	return fleet.Options{
 		SSH:      ssh,
-		Become:   secret,
+		Become:   become,
 		Payload:  fleet.Payload{Env: f.env, Binary: f.binary, Noop: f.noop, NoWatch: f.noWatch, TCP: f.endpoint == endpointTCP, Restart: fleet.Restart(f.restart)},
 		RetryFor: retryFor, OnReboot: fleet.OnReboot(f.onReboot), MaxConnections: f.maxConnections, Converge: fleet.Converge(f.converge),
 		ConvergedTimeout: time.Duration(f.convergedTimeout), MaxRuntime: time.Duration(f.maxRuntime),

@@ -94,7 +94,7 @@ A run whose initiator died is continued here only to be stopped, with what
 	cmd.MarkFlagsMutuallyExclusive("now", "leave")
 	f.registerCommon(cmd.Flags())
 	f.output.complete(cmd)
-	f.become.complete(cmd)
+	f.complete(cmd)
 	return cmd
 }
 

@@ -91,7 +91,10 @@ func (f *runFlags) fleetHosts(entries []*inventory.Entry, sources []*source) ([]
 			out[i].Definition, out[i].File = sources[i].bytes, sources[i].file
 		}
 	}
-	if err := f.askPass.give(out, entries); err != nil {
+	if err := f.password.give(out, entries, func(h *fleet.Host) *string { return &h.Shared }); err != nil {
+		return nil, err
+	}
+	if err := f.become.password.give(out, entries, func(h *fleet.Host) *string { return &h.BecomeShared }); err != nil {
 		return nil, err
 	}
 	return out, f.become.checkUse(out)

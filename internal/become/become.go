@@ -64,9 +64,9 @@ var _ Connection = (*sshconn.Conn)(nil)
 
 // Options say who is become on which host.
 type Options struct {
-	Host      string // as it is called in the run
-	Target    Target
-	Passwords *Passwords // nil = none
+	Host     string // as it is called in the run
+	Target   Target
+	Password *Password // nil = none
 	// Again makes another connection to the host, where its server has no second session on the first one. It is closed with the first
 	// one. nil = there is no other.
 	Again func(ctx context.Context) (*sshconn.Conn, error)
@@ -101,21 +101,21 @@ func Enter(ctx context.Context, conn Connection, o Options) (Way, error) {
 	}
 	return &way{
 		conn: conn, host: host, login: there.user, user: target.User, method: method, program: program, sftp: there.sftp,
-		passwords: o.Passwords, spare: newSpare(conn, o.Again),
+		password: o.Password, spare: newSpare(conn, o.Again),
 	}, nil
 }
 
 // way wraps what is run.
 type way struct {
-	conn      Connection
-	host      string
-	login     string // who logged in, for people
-	user      string // who is become
-	method    string
-	program   string // its path
-	sftp      string // path of the SFTP server's program; "" = none was found
-	passwords *Passwords
-	spare     *spare
+	conn     Connection
+	host     string
+	login    string // who logged in, for people
+	user     string // who is become
+	method   string
+	program  string // its path
+	sftp     string // path of the SFTP server's program; "" = none was found
+	password *Password
+	spare    *spare
 }
 
 var _ Way = (*way)(nil)

@@ -56,7 +56,7 @@ func (d *door) wrap(command string) string {
 	switch {
 	case d.method == Doas:
 		argv = append(argv, "-n", "-u", d.user)
-	case d.passwords.any():
+	case d.password != nil:
 		argv = append(argv, "-H", "-S", "-p", d.prompt, "-u", d.user, "--")
 	default:
 		argv = append(argv, "-H", "-n", "-u", d.user, "--")
@@ -110,11 +110,7 @@ func (d *door) Pass(ctx context.Context, ch *sshconn.Channel) error {
 	limit := time.NewTimer(d.limit)
 	defer limit.Stop()
 	sent := false
-	settled := func(v verdict) {
-		if sent {
-			d.passwords.settle(d.host, v)
-		}
-	}
+	settled := func(verdict) {}
 	for {
 		text, asked, open := d.heard()
 		switch {
@@ -125,10 +121,11 @@ func (d *door) Pass(ctx context.Context, ch *sshconn.Channel) error {
 			settled(refused)
 			return d.wrong()
 		case asked == 1 && !sent:
-			if err := d.answer(ctx, ch); err != nil {
+			settle, err := d.answer(ctx, ch)
+			if err != nil {
 				return err
 			}
-			sent = true
+			sent, settled = true, settle
 			limit.Reset(d.limit)
 		}
 		select {
@@ -154,15 +151,15 @@ func (d *door) Pass(ctx context.Context, ch *sshconn.Channel) error {
 	}
 }
 
-// answer sends the password. Nothing of it is kept here.
-func (d *door) answer(ctx context.Context, ch *sshconn.Channel) error {
-	password, err := d.passwords.take(ctx, d.host)
+// answer sends the password, and returns whom to tell what came of it. Nothing of it is kept here.
+func (d *door) answer(ctx context.Context, ch *sshconn.Channel) (settle func(verdict), err error) {
+	password, settle, err := d.password.take(ctx)
 	if err != nil {
-		return fault.Wrap(fault.Denied, op, err).WithHost(d.host)
+		return nil, fault.Wrap(fault.Denied, op, err).WithHost(d.host)
 	}
 	if _, err := io.WriteString(ch, password.Reveal()+"\n"); err != nil {
-		d.passwords.settle(d.host, unheard)
-		return fault.Wrap(fault.Lost, op, err).WithHost(d.host)
+		settle(unheard)
+		return nil, fault.Wrap(fault.Lost, op, err).WithHost(d.host)
 	}
-	return nil
+	return settle, nil
 }

@@ -109,7 +109,7 @@ func TestCommandsPass(t *testing.T) {
 		"a question not for long": `ask; sleep 0.2; run "$@"`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, body), passwords: NewPasswords(secret("pass word"))}
+			w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, body), password: NewPasswords().For("h1", secret("pass word"))}
 			var stdout, stderr bytes.Buffer
 			e := sshconn.Exec{Command: `/bin/sh -c 'cat; echo error >&2; pwd; exit 3' 'a b'`, Stdin: strings.NewReader("input\nof two lines\n"), Stdout: &stdout, Stderr: &stderr}
 			err := w.exec(t, e, long)
@@ -161,8 +161,8 @@ func TestCommandsThatDoNotPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			passwords := NewPasswords(secret("pw"))
-			w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, fmt.Sprintf("cd '%s' || exit 1\ntrap '' PIPE; trap 'echo >>ends' 0\nnote() { [ -z \"$1\" ] || echo \"$1\" >>got; }\n%s", dir, tc.body)), passwords: passwords}
+			password := NewPasswords().For("h1", secret("pw"))
+			w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, fmt.Sprintf("cd '%s' || exit 1\ntrap '' PIPE; trap 'echo >>ends' 0\nnote() { [ -z \"$1\" ] || echo \"$1\" >>got; }\n%s", dir, tc.body)), password: password}
 			for range 2 { // an actor that is started again does the same once more
 				err := w.exec(t, sshconn.Exec{Command: "/bin/sh -c 'echo ran >>" + dir + "/got'", Stdin: strings.NewReader("input\n")}, tc.limit)
 				var f *fault.Fault
@@ -203,17 +203,18 @@ func awaitEnds(t *testing.T, file string, want int) {
 // Where the connection went with the password nobody knows whether that was right: it may be sent again.
 func TestConnectionLostAtTheDoor(t *testing.T) {
 	conn := dial(t)
-	passwords := NewPasswords(func(context.Context) (inventory.Secret, error) {
+	password := NewPasswords().For("h1", func(context.Context) (inventory.Secret, error) {
 		return "pw", conn.Close()
 	})
-	w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, `ask; exec sleep 100`), passwords: passwords}
+	w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, `ask; exec sleep 100`), password: password}
 	if err := w.exec(t, sshconn.Exec{Command: "true"}, long); err == nil || fault.KindOf(err) == fault.Denied {
 		t.Errorf("%v", err)
 	}
-	if _, err := passwords.take(t.Context(), "h1"); err != nil {
-		t.Error(err)
+	_, settle, err := password.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	passwords.settle("h1", accepted)
+	settle(accepted)
 }
 
 func TestWrappedLine(t *testing.T) {

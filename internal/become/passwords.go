@@ -10,21 +10,95 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
-// Passwords owns the one password of a run. It is asked for once and kept in memory only, so that a connection that is made again asks nobody.
-// A host that did not take it never gets it again, and where the first hosts all refuse it, no other one gets it: an account of
-// a directory is the same everywhere, and is locked after a few wrong passwords. It is safe for concurrent use; nil has no password.
+// Passwords is what the hosts of a run have said of passwords, by password: hosts may have the same one without anybody knowing. A host that
+// did not take a password never gets it again, and where the first hosts all refuse it, no other one gets it: an account of
+// a directory is the same everywhere, and is locked after a few wrong passwords. It is safe for concurrent use.
 type Passwords struct {
-	ask  func(ctx context.Context) (inventory.Secret, error)
-	turn chan struct{} // holds one token: whoever has it may ask, or try the password while nobody knows whether it is right
+	mu     sync.Mutex
+	trials map[inventory.Secret]*trial
+}
 
-	mu       sync.Mutex
-	asked    bool
-	password inventory.Secret
-	err      error                   // of asking
-	proven   bool                    // some host took it
-	wrong    int                     // hosts that refused it
-	hosts    map[string]*hostOutcome // that got it and did not take it
-	trying   string                  // the host that has the token for trying; "" = none
+// NewPasswords knows of no password.
+func NewPasswords() *Passwords { return &Passwords{trials: map[inventory.Secret]*trial{}} }
+
+// Password is that of one host. It is safe for concurrent use; nil is that the host has none.
+type Password struct {
+	host string
+	ask  func(ctx context.Context) (inventory.Secret, error)
+	all  *Passwords
+}
+
+// For is the password of a host, which ask has. It is called by several goroutines, each time that the password is wanted, also for a
+// connection that is made again: whoever must not be asked twice remembers the answer.
+func (p *Passwords) For(host string, ask func(ctx context.Context) (inventory.Secret, error)) *Password {
+	return &Password{host: host, ask: ask, all: p}
+}
+
+func (p *Passwords) trial(of inventory.Secret) *trial {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.trials[of]
+	if t == nil {
+		t = &trial{turn: make(chan struct{}, 1), hosts: map[string]*hostOutcome{}}
+		t.turn <- struct{}{}
+		p.trials[of] = t
+	}
+	return t
+}
+
+// Ask asks now for what would be asked for later. It is called before a connection is made, since nobody types within a
+// server's patience.
+func (p *Password) Ask(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	_, err := p.get(ctx)
+	return err
+}
+
+func (p *Password) get(ctx context.Context) (inventory.Secret, error) {
+	password, err := p.ask(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
+		kind := fault.Denied
+		if fault.KindOf(err) == fault.Canceled { // at the prompt
+			kind = fault.Canceled
+		}
+		return "", fault.New(kind, op, "there is no password: %w", err)
+	case password == "":
+		return "", fault.New(fault.Denied, op, "the password is empty")
+	case strings.ContainsAny(string(password), "\n\r\x00"):
+		return "", fault.New(fault.Denied, op, "the password has more than one line")
+	}
+	return password, nil
+}
+
+// take returns the password, and waits while another host shows whether it is right. What came of it is told to settle, once.
+func (p *Password) take(ctx context.Context) (password inventory.Secret, settle func(verdict), err error) {
+	if p == nil {
+		return "", nil, errors.New("there is no password")
+	}
+	if password, err = p.get(ctx); err != nil {
+		return "", nil, err
+	}
+	t := p.all.trial(password)
+	if err := t.take(ctx, p.host); err != nil {
+		return "", nil, err
+	}
+	return password, func(v verdict) { t.settle(p.host, v) }, nil
+}
+
+// trial is what hosts have said of one password.
+type trial struct {
+	turn chan struct{} // holds one token: whoever has it may try the password while nobody knows whether it is right
+
+	mu     sync.Mutex
+	proven bool                    // some host took it
+	wrong  int                     // hosts that refused it
+	hosts  map[string]*hostOutcome // that got it and did not take it
+	trying string                  // the host that has the token; "" = none
 }
 
 type hostOutcome struct {
@@ -47,136 +121,66 @@ const (
 	maxUnheard = 3
 )
 
-// NewPasswords has the password asked for by ask, once, when it is first needed.
-func NewPasswords(ask func(ctx context.Context) (inventory.Secret, error)) *Passwords {
-	p := &Passwords{ask: ask, turn: make(chan struct{}, 1), hosts: map[string]*hostOutcome{}}
-	p.turn <- struct{}{}
-	return p
-}
-
-// any reports whether a password can be had.
-func (p *Passwords) any() bool { return p != nil }
-
-// Ask asks now for what would be asked for later. It is called before a connection is made, since nobody types within a
-// server's patience.
-func (p *Passwords) Ask(ctx context.Context) error {
-	if p == nil {
-		return nil
-	}
-	p.mu.Lock()
-	asked, err := p.asked, p.err
-	p.mu.Unlock()
-	if asked {
-		return err
-	}
-	if err := p.wait(ctx); err != nil {
-		return err
-	}
-	defer func() { p.turn <- struct{}{} }()
-	p.mu.Lock()
-	asked, err = p.asked, p.err
-	p.mu.Unlock()
-	if asked {
-		return err
-	}
-	password, err := p.ask(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err() // one host was stopped; the next may ask
-	}
-	switch {
-	case err != nil:
-		kind := fault.Denied
-		if fault.KindOf(err) == fault.Canceled { // at the prompt
-			kind = fault.Canceled
+// take lets a host have the password, or says why not. settle is called after it, once.
+func (t *trial) take(ctx context.Context, host string) error {
+	t.mu.Lock()
+	proven := t.proven
+	t.mu.Unlock()
+	if !proven {
+		select {
+		case <-t.turn:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		err = fault.New(kind, op, "there is no password: %w", err)
-	case password == "":
-		err = fault.New(fault.Denied, op, "the password is empty")
-	case strings.ContainsAny(string(password), "\n\r\x00"):
-		err = fault.New(fault.Denied, op, "the password has more than one line")
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.asked, p.password, p.err = true, password, err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := t.deny(host)
+	switch {
+	case proven:
+	case t.proven || err != nil:
+		t.turn <- struct{}{} // shown meanwhile, or nothing to try
+	default:
+		t.trying = host
+	}
 	return err
 }
 
-func (p *Passwords) wait(ctx context.Context) error {
-	select {
-	case <-p.turn:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// take returns the password for one host, and waits while another host shows whether it is right. settle is called after it, once.
-func (p *Passwords) take(ctx context.Context, host string) (inventory.Secret, error) {
-	if p == nil {
-		return "", errors.New("there is no password")
-	}
-	if err := p.Ask(ctx); err != nil {
-		return "", err
-	}
-	p.mu.Lock()
-	proven := p.proven
-	p.mu.Unlock()
-	if !proven {
-		if err := p.wait(ctx); err != nil {
-			return "", err
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	err := p.deny(host)
-	switch {
-	case proven:
-	case p.proven || err != nil:
-		p.turn <- struct{}{} // shown meanwhile, or nothing to try
-	default:
-		p.trying = host
-	}
-	if err != nil {
-		return "", err
-	}
-	return p.password, nil
-}
-
 // deny says why a host does not get the password.
-func (p *Passwords) deny(host string) error {
-	if o := p.hosts[host]; o != nil && o.refused {
+func (t *trial) deny(host string) error {
+	if o := t.hosts[host]; o != nil && o.refused {
 		return fault.New(fault.Denied, op, "the host did not take the password, and it is not sent again").WithRemedy("begin anew with the right one")
 	}
-	if !p.proven && p.wrong >= maxWrong {
-		return fault.New(fault.Denied, op, "%d hosts did not take the password and none did: no other host gets it", p.wrong).
+	if !t.proven && t.wrong >= maxWrong {
+		return fault.New(fault.Denied, op, "%d hosts did not take the password and none did: no other host gets it", t.wrong).
 			WithRemedy("begin anew with the right one")
 	}
 	return nil
 }
 
 // settle says what came of the password that a host got.
-func (p *Passwords) settle(host string, v verdict) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (t *trial) settle(host string, v verdict) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if v == accepted {
-		p.proven = true
-		delete(p.hosts, host)
+		t.proven = true
+		delete(t.hosts, host)
 	} else {
-		o := p.hosts[host]
+		o := t.hosts[host]
 		if o == nil {
 			o = &hostOutcome{}
-			p.hosts[host] = o
+			t.hosts[host] = o
 		}
 		if v == unheard {
 			o.unheard++
 		}
 		if v == refused || o.unheard >= maxUnheard {
 			o.refused = true
-			p.wrong++
+			t.wrong++
 		}
 	}
-	if p.trying == host {
-		p.trying = ""
-		p.turn <- struct{}{}
+	if t.trying == host {
+		t.trying = ""
+		t.turn <- struct{}{}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,43 +17,20 @@ func secret(text string) func(context.Context) (inventory.Secret, error) {
 	return func(context.Context) (inventory.Secret, error) { return inventory.Secret(text), nil }
 }
 
-func TestPasswordIsAskedForOnce(t *testing.T) {
-	var times atomic.Int32
-	p := NewPasswords(func(context.Context) (inventory.Secret, error) {
-		times.Add(1)
-		return "pw", nil
-	})
-	var all sync.WaitGroup
-	for i := range 50 {
-		all.Go(func() {
-			host := fmt.Sprint("h", i)
-			got, err := p.take(t.Context(), host)
-			if err != nil || got != "pw" {
-				t.Errorf("%q, %v", got, err)
-			}
-			p.settle(host, accepted)
-		})
-	}
-	all.Wait()
-	if times.Load() != 1 {
-		t.Errorf("asked %d times", times.Load())
-	}
-}
-
 // One host alone has the password until somebody took it.
 func TestPasswordIsTriedOnOneHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPasswords(secret("pw"))
+		p := NewPasswords()
 		var sent atomic.Int32
 		verdicts := make(chan verdict)
 		for i := range 20 {
 			go func() {
-				host := fmt.Sprint("h", i)
-				if _, err := p.take(t.Context(), host); err != nil {
+				_, settle, err := p.For(fmt.Sprint("h", i), secret("pw")).take(t.Context())
+				if err != nil {
 					return
 				}
 				sent.Add(1)
-				p.settle(host, <-verdicts)
+				settle(<-verdicts)
 			}()
 		}
 		for i := int32(1); i <= 2; i++ {
@@ -76,11 +52,11 @@ func TestPasswordIsTriedOnOneHost(t *testing.T) {
 }
 
 func TestWrongPasswordIsNotSentAgain(t *testing.T) {
-	p := NewPasswords(secret("pw"))
+	p := NewPasswords()
 	try := func(host string, v verdict) error {
-		_, err := p.take(t.Context(), host)
+		_, settle, err := p.For(host, secret("pw")).take(t.Context())
 		if err == nil {
-			p.settle(host, v)
+			settle(v)
 		}
 		return err
 	}
@@ -99,47 +75,55 @@ func TestWrongPasswordIsNotSentAgain(t *testing.T) {
 	if err := try("h4", refused); fault.KindOf(err) != fault.Denied || !strings.Contains(err.Error(), "no other host gets it") {
 		t.Errorf("on a fourth host: %v", err)
 	}
+	// Another password is another matter, also on a host that refused the first.
+	got, settle, err := p.For("h1", secret("other")).take(t.Context())
+	if err != nil || got != "other" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	settle(accepted)
 }
 
 // A password that some host took goes to all, whatever single hosts say.
 func TestProvenPassword(t *testing.T) {
-	p := NewPasswords(secret("pw"))
+	p := NewPasswords()
 	for i := range 10 {
-		host, v := fmt.Sprint("h", i), refused
+		v := refused
 		if i == 0 {
 			v = accepted
 		}
-		if _, err := p.take(t.Context(), host); err != nil {
+		_, settle, err := p.For(fmt.Sprint("h", i), secret("pw")).take(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-		p.settle(host, v)
+		settle(v)
 	}
 }
 
 func TestPasswordsThatAreNone(t *testing.T) {
-	if err := (*Passwords)(nil).Ask(t.Context()); err != nil {
+	if err := (*Password)(nil).Ask(t.Context()); err != nil {
 		t.Error(err)
 	}
+	if _, _, err := (*Password)(nil).take(t.Context()); err == nil {
+		t.Error("a host without a password got one")
+	}
 	for _, text := range []string{"", "two\nlines"} {
-		if err := NewPasswords(secret(text)).Ask(t.Context()); fault.KindOf(err) != fault.Denied {
+		if err := NewPasswords().For("h1", secret(text)).Ask(t.Context()); fault.KindOf(err) != fault.Denied {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	// A host that is stopped while it asks does not answer for the others.
-	ctx, cancel := context.WithCancel(t.Context())
-	first := true
-	p := NewPasswords(func(ctx context.Context) (inventory.Secret, error) {
-		if first {
-			first = false
-			cancel()
-			return "", ctx.Err()
+	gone := fault.New(fault.Canceled, "ask", "at the prompt")
+	for _, c := range []struct {
+		err  error
+		kind fault.Kind
+	}{{errors.New("no file"), fault.Denied}, {gone, fault.Canceled}} {
+		p := NewPasswords().For("h1", func(context.Context) (inventory.Secret, error) { return "", c.err })
+		if err := p.Ask(t.Context()); fault.KindOf(err) != c.kind || !errors.Is(err, c.err) {
+			t.Errorf("%v for %v", err, c.err)
 		}
-		return "pw", nil
-	})
-	if err := p.Ask(ctx); !errors.Is(err, context.Canceled) {
-		t.Error(err)
 	}
-	if got, err := p.take(t.Context(), "h1"); err != nil || got != "pw" {
-		t.Errorf("%q, %v", got, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := NewPasswords().For("h1", secret("pw")).Ask(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("of a host that was stopped: %v", err)
 	}
 }

@@ -33,6 +33,7 @@ var ansibleFields = map[string]Field{
 	"ansible_private_key_file": Identity, "ansible_ssh_private_key_file": Identity,
 	"ansible_password": Password, "ansible_ssh_pass": Password, "ansible_ssh_password": Password,
 	"ansible_become": Become, "ansible_become_user": BecomeUser, "ansible_become_method": BecomeMethod,
+	"ansible_become_password": BecomePassword, "ansible_become_pass": BecomePassword,
 	string(connection): connection, string(priority): priority,
 }
 
@@ -54,7 +55,7 @@ func (a *ansible) assign(said *settings, key, text string, from Origin) error {
 	v := Value{Text: text, Origin: from}
 	f, known := ansibleFields[key]
 	switch {
-	case known && f == Password:
+	case known && (f == Password || f == BecomePassword):
 		if strings.Contains(text, "{{") {
 			return fmt.Errorf("%s is a Jinja template, and those are not evaluated", key)
 		}
@@ -62,7 +63,7 @@ func (a *ansible) assign(said *settings, key, text string, from Origin) error {
 			a.password = from.place()
 		}
 		secret := Secret(text)
-		said.field(Password, Value{Text: hidden, Origin: from, secret: &secret})
+		said.field(f, Value{Text: hidden, Origin: from, secret: &secret})
 		return nil
 	case known && f == connection:
 		if !sshConnections[text] {
@@ -116,7 +117,7 @@ func (a *ansible) once(key, format string, args ...any) {
 // done says what was met more than once.
 func (a *ansible) done() {
 	if a.passwords > 0 {
-		a.warn("%s: %s in a file, where others may see them; use keys or --ask-pass", a.password, plural(a.passwords, "password"))
+		a.warn("%s: %s in a file, where others may see them; use keys, or have them asked for", a.password, plural(a.passwords, "password"))
 	}
 }
 

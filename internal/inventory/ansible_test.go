@@ -93,8 +93,7 @@ db1 db1=[::1] in all,prod,db password=hunter2 ansible_python_interpreter=/usr/bi
 `)
 	want := []string{
 		"a:13: ansible_ssh_common_args is not used: it is a variable like any other",
-		"a:14: ansible_become_password is not used, and left out",
-		"a:16: 1 password in a file, where others may see them; use keys or --ask-pass",
+		"a:14: 2 passwords in a file, where others may see them; use keys, or have them asked for",
 		"a:22: left out, because ansible_connection says another connection than SSH: localhost",
 	}
 	if !slices.Equal(inv.Warnings, want) {

@@ -67,9 +67,7 @@ func checkField(f Field, text string) (string, error) {
 // hostOf makes a host of checked fields.
 func hostOf(name string, fields map[Field]Value) (Host, error) {
 	h := Host{Name: name, Addr: name, Port: DefaultPort, User: fields[User].Text, Prefix: fields[Prefix].Text}
-	if v, ok := fields[Password]; ok {
-		h.Password = *v.secret
-	}
+	h.Password = fields[Password].Secret()
 	if v, ok := fields[Address]; ok {
 		h.Addr = v.Text
 	}

@@ -40,6 +40,14 @@ type Value struct {
 	secret *Secret // of a password, whose Text says nothing; a pointer, because fmt looks into fields that have no capital
 }
 
+// Secret is what a value stands for that is not to be shown; "" = nothing is.
+func (v Value) Secret() Secret {
+	if v.secret == nil {
+		return ""
+	}
+	return *v.secret
+}
+
 // Field names what an inventory can say about the way to a host.
 type Field string
 
@@ -56,6 +64,8 @@ const (
 	Become       Field = "become"        // "true": everything is run as another user
 	BecomeUser   Field = "become_user"   // who that is
 	BecomeMethod Field = "become_method" // sudo or doas
+
+	BecomePassword Field = "become_password" // for that; Ansible inventories only
 )
 
 // Fields that are used here only.
@@ -66,7 +76,7 @@ const (
 
 // Fields are those that an entry may have, in the order in which they are shown.
 func Fields() []Field {
-	return []Field{Address, Port, User, Password, Prefix, Jump, Identity, Become, BecomeUser, BecomeMethod}
+	return []Field{Address, Port, User, Password, Prefix, Jump, Identity, Become, BecomeUser, BecomeMethod, BecomePassword}
 }
 
 // All is the group of all hosts, Ungrouped that of hosts that are in no other one. They exist without being said.

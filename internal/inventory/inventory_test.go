@@ -324,6 +324,9 @@ func TestSecretsOfInventoriesAreNeverPrinted(t *testing.T) {
 	if got := inv.Entry("a").Host.Password.Reveal(); got != "hunter2" {
 		t.Fatal(got)
 	}
+	if got := inv.Entry("a").Fields[BecomePassword].Secret().Reveal(); got != "hunter2" {
+		t.Fatal(got)
+	}
 	e := inv.Entry("a")
 	for _, s := range []string{fmt.Sprintf("%v %+v %#v", e, *e, e.Fields), fmt.Sprint(inv.Warnings)} {
 		if strings.Contains(s, "hunter2") {

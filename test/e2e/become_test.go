@@ -85,6 +85,27 @@ func TestBecome(t *testing.T) {
 	}
 }
 
+// TestBecomePasswordOfTheInventory has the password in an Ansible inventory; the one of a program is for hosts that have none.
+func TestBecomePasswordOfTheInventory(t *testing.T) {
+	t.Parallel()
+	l := becomeLab(t, sshd.Options{Sudoers: "mrlogin ALL=(ALL) ALL\n"})
+	h := l.hosts[0]
+	inventory := filepath.Join(l.dir, "hosts.ini")
+	text := fmt.Sprintf("h1 ansible_host=127.0.0.1 ansible_port=%d ansible_user=%s\n[all:vars]\nansible_become=yes\nansible_become_password='correct horse'\n", h.Port, h.User)
+	if err := os.WriteFile(inventory, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := l.run("run", "--known-hosts", l.knownHosts(), "-i", h.KeyFile, "-I", inventory, "--become-password-command", "echo wrong", "--json", "--no-cache", "--", "id", "-un")
+	p.wantCode(0)
+	if got := p.output("h1", false); got != "root\n" {
+		t.Errorf("output %q", got)
+	}
+	if all := p.plain.String() + p.stderr.String(); strings.Contains(all, "correct horse") {
+		t.Errorf("the password is shown:\n%s", all)
+	}
+	h.checkNothing(t, p.runID())
+}
+
 // TestBecomeOwner looks at a session while it runs: all of it is the other user's, and closed to who logged in.
 func TestBecomeOwner(t *testing.T) {
 	t.Parallel()
