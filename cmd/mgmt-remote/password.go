@@ -113,6 +113,14 @@ func (f *passwordFlags) options(detach bool) (ask bool, from passwordSource, err
 	return f.ask.all(), from, err
 }
 
+// noGroups refuses groups where hosts are those of a run that was begun before. Those of a file of settings may be about other runs.
+func (f *passwordFlags) noGroups() error {
+	if len(f.ask) == 0 || f.ask.all() || f.given.Lookup(f.byAsking()).Annotations[originKey] != nil {
+		return nil
+	}
+	return fmt.Errorf("--%s: the run knows its groups, and asks for their passwords anyway: leave out the =GROUP", f.byAsking())
+}
+
 // secretFlags say where passwords come from without asking anybody. The value is never a flag: others can see those.
 type secretFlags struct {
 	kind    string

@@ -157,9 +157,8 @@ func resume(cmd *cobra.Command, run string, f resumeFlags, stop messages.StopLev
 
 // passwords has them come from where it is said now. Else a person is asked where there were some.
 func (f *resumeFlags) passwords(opts *fleet.Options) error {
-	flag := f.become.given.Lookup(f.become.byAsking())
-	if len(f.become.ask) > 0 && !f.become.ask.all() && flag.Annotations[originKey] == nil { // settings may be about other runs
-		return fmt.Errorf("--%s: the run knows its groups, and asks for their passwords anyway: leave out the =GROUP", flag.Name)
+	if err := f.become.noGroups(); err != nil {
+		return err
 	}
 	ask, become, err := f.become.options(f.detach)
 	if err != nil {

@@ -83,6 +83,9 @@ func runAgain(cmd *cobra.Command, f *runFlags, show shown, files, command []stri
 	if err != nil {
 		return err
 	}
+	if err := errors.Join(f.password.noGroups(), f.become.password.noGroups()); err != nil {
+		return err
+	}
 	if f.detach && !cmd.Flags().Changed("orphan-timeout") {
 		opts.OrphanTimeout = fleet.StayOrphanTimeout
 	}

@@ -98,6 +98,9 @@ func (w *way) exec(t *testing.T, e sshconn.Exec, limit time.Duration) error {
 
 const long = time.Minute
 
+// short is how long a sudo that goes on with nothing is waited for. What it says before that it has said long ago, on any machine.
+const short = 3 * time.Second
+
 func TestCommandsPass(t *testing.T) {
 	conn := dial(t)
 	for name, body := range map[string]string{
@@ -151,15 +154,16 @@ func TestCommandsThatDoNotPass(t *testing.T) {
 	}{
 		"wrong password":            {`ask; note "$answer"; echo 'Sorry, try again.' >&2; ask; note "$answer"; exit 1`, fault.Denied, "wrong", 1, long},
 		"wrong password, one try":   {`ask; note "$answer"; echo 'sudo: 1 incorrect password attempt' >&2; exit 1`, fault.Denied, "wrong", 1, long},
-		"another question":          {`printf 'Verification code: ' >&2; read -r answer; note "$answer"`, fault.Denied, "Verification code:", 0, 300 * time.Millisecond},
-		"a second factor":           {`ask; note "$answer"; printf 'Verification code: ' >&2; read -r answer; note "$answer"`, fault.Denied, "after it got the password", 1, 300 * time.Millisecond},
-		"silence":                   {`read -r answer; note "$answer"`, fault.Lost, "neither runs the command nor asks", 0, 300 * time.Millisecond},
-		"silence after the answer":  {`ask; note "$answer"; read -r more; note "$more"`, fault.Denied, "does not answer", 1, 300 * time.Millisecond},
-		"a question like ours":      {`printf 'mr0123456789:' >&2; read -r answer; note "$answer"`, fault.Denied, "mr0123456789", 0, 300 * time.Millisecond},
+		"another question":          {`printf 'Verification code: ' >&2; read -r answer; note "$answer"`, fault.Denied, "Verification code:", 0, short},
+		"a second factor":           {`ask; note "$answer"; printf 'Verification code: ' >&2; read -r answer; note "$answer"`, fault.Denied, "after it got the password", 1, short},
+		"silence":                   {`read -r answer; note "$answer"`, fault.Lost, "neither runs the command nor asks", 0, short},
+		"silence after the answer":  {`ask; note "$answer"; read -r more; note "$more"`, fault.Denied, "does not answer", 1, short},
+		"a question like ours":      {`printf 'mr0123456789:' >&2; read -r answer; note "$answer"`, fault.Denied, "mr0123456789", 0, short},
 		"the end":                   {`exit 0`, fault.Environment, "did not run the command", 0, long},
 		"a command that is not run": {`echo 'sudo: a password is required' >&2; exit 1`, fault.Denied, "wants a password", 0, long},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			password := NewPasswords().For("h1", secret("pw"))
 			w := &way{conn: conn, host: "h1", login: "ann", user: "bob", method: Sudo, program: fakeSudo(t, fmt.Sprintf("cd '%s' || exit 1\ntrap '' PIPE; trap 'echo >>ends' 0\nnote() { [ -z \"$1\" ] || echo \"$1\" >>got; }\n%s", dir, tc.body)), password: password}

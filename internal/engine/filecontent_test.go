@@ -143,6 +143,7 @@ func TestDiff(t *testing.T) {
 	if got, err := missing.diff(t.Context()); got != "" || err != nil {
 		t.Errorf("source that is not there yet: %q, %v", got, err)
 	}
+	write(t, path, "old\n")
 	r := start(t, definition(fileWith("f", path, "new\n")), Options{Noop: true})
 	r.untilStatus(Quiet)
 	r.stop()

@@ -271,6 +271,10 @@ func TestRateSlowsDown(t *testing.T) {
 	if took := time.Since(start); took < 80*time.Millisecond {
 		t.Errorf("six requests at 50 per second took %v", took)
 	}
+	c = newBench(t, Limits{Rate: 1.0 / 3600, Burst: 1}, false).client("a")
+	if _, err := c.Get(timeout(t), keys.KV(testRun)); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(timeout(t), 5*time.Millisecond)
 	defer cancel()
 	if _, err := c.Get(ctx, keys.KV(testRun)); err == nil {
