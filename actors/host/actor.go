@@ -249,8 +249,13 @@ func (a *hostActor) understand(ctx actor.Context, message any) lifecycle.Event {
 // step gives the machine an event and carries out what it says.
 func (a *hostActor) step(ctx actor.Context, event lifecycle.Event) {
 	effects := a.machine.Step(event)
-	if trace, there := a.machine.Trace(), a.machine.Definition(); trace != a.carry.Trace || there != a.carry.Definition {
-		a.carry.Trace, a.carry.Definition = trace, there
+	carry := a.carry
+	carry.Definition = a.machine.Definition()
+	if a.machine.State() != lifecycle.Disconnecting { // where it is put on record first that nothing is left
+		carry.Trace = a.machine.Trace()
+	}
+	if carry != a.carry {
+		a.carry = carry
 		a.send(messages.Carried{Host: a.cfg.Host.Name, Carry: a.carry})
 	}
 	for _, effect := range effects {

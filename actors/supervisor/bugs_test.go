@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mgmt-remote/mgmt-remote/actors/supervisor"
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/store"
 	"github.com/mgmt-remote/mgmt-remote/messages"
@@ -143,6 +144,26 @@ func TestALedgerThatFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is not on record is not told: whoever continues the run would be refused to forget a session that nobody looks after any more.
+func TestALedgerThatIsSlow(t *testing.T) {
+	inBubble(t, one(untilStopped), func(r *rig) {
+		r.ledger.before = func(record store.SessionRecord) error {
+			if record.Phase == store.PhaseCleaned {
+				time.Sleep(2 * supervisor.DefaultPatience.Leave)
+			}
+			return nil
+		}
+		r.start()
+		r.awaitState("h1", "Running")
+		r.send(messages.StopRun{Level: messages.StopLeave})
+		if result := r.result(); result.LeftBehind == "" {
+			rec, _ := r.ledger.Session("h1")
+			r.Errorf("nothing is left, and the record says %q\n%s", rec.Phase, r.story())
+		}
+		time.Sleep(2 * supervisor.DefaultPatience.Leave)
+	})
 }
 
 func TestKilledShimIsExamined(t *testing.T) {
