@@ -21,7 +21,7 @@ import (
 // its session.
 func TestContinue(t *testing.T) {
 	r := newRig(t, says("first\n"), simhost.Payload{})
-	r.opts.Patience.Finish, r.opts.Patience.Now, r.opts.Patience.Leave = time.Second, time.Second, 100*time.Millisecond
+	r.opts.Patience.Finish, r.opts.Patience.Now, r.opts.Patience.Leave = time.Second, time.Second, 5*time.Second // h1 leaves in that time
 	r.opts.SSH.Jump = "none"
 	first := r.fleet()
 	var thaw func()
