@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests use besides Go: real SSH servers, sudo and doas, shells that login shells may be, etcdctl, ip,
 # ClusterShell's nodeset, tmux.
-# Does nothing when all of it is there.
+# Does nothing when all of it is there. OpenRC is only downloaded: its test installs it in a root that is thrown away.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -49,8 +49,12 @@ need gcc gcc # the race detector needs cgo
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -e /usr/lib/openssh/sftp-server ] || missing="$missing openssh-sftp-server"
 
-[ -n "$missing" ] || exit 0
-echo "missing packages:$missing"
+kept=/var/cache/mgmt-remote-tests
+wanted=
+[ -n "$(find $kept -name 'openrc_*.deb' 2>/dev/null)" ] || wanted=openrc
+
+[ -n "$missing$wanted" ] || exit 0
+echo "missing packages:$missing${wanted:+, and in $kept $wanted}"
 if ! command -v apt-get >/dev/null 2>&1; then
 	echo "this is no Debian: install them (or what they are called here) by hand" >&2
 	exit 1
@@ -62,4 +66,8 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
 # shellcheck disable=SC2086 # a list of words
-apt-get install -q -y --no-install-recommends $missing
+[ -z "$missing" ] || apt-get install -q -y --no-install-recommends $missing
+if [ -n "$wanted" ]; then
+	mkdir -p $kept/partial
+	apt-get install -q -y --no-install-recommends --download-only -o Dir::Cache::archives=$kept $wanted
+fi
