@@ -105,6 +105,11 @@ func (l *link) restore() {
 				return
 			}
 			l.mu.Lock()
+			if l.listener != listener { // cut meanwhile
+				l.mu.Unlock()
+				_ = conn.Close()
+				return
+			}
 			l.conns = append(l.conns, conn)
 			l.mu.Unlock()
 			l.rig.mu.Lock()
@@ -120,11 +125,13 @@ func (l *link) restore() {
 
 func (l *link) cut() {
 	l.mu.Lock()
-	_ = l.listener.Close()
+	if l.listener != nil {
+		_ = l.listener.Close()
+	}
 	for _, c := range l.conns {
 		_ = c.Close()
 	}
-	l.conns = nil
+	l.listener, l.conns = nil, nil
 	l.mu.Unlock()
 	l.group.Wait()
 }
@@ -136,6 +143,7 @@ func (l *link) join(exportsTTL int64) *World {
 	if err != nil {
 		l.rig.t.Fatal(err)
 	}
+	w.closeLimit, w.finishLimit = patience, patience
 	return w
 }
 

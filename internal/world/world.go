@@ -65,6 +65,8 @@ type World struct {
 	keeper *keeper
 	cancel context.CancelFunc
 	group  sync.WaitGroup // those who keep the keys
+
+	closeLimit, finishLimit time.Duration
 }
 
 // Open connects and starts to keep the quiet key, as "false" until the first Report. It does not wait for a connection.
@@ -87,6 +89,7 @@ func start(opts Options, exportsTTL int64) (*World, error) {
 	w := &World{
 		client: client, run: opts.Run, host: opts.Host, logger: logger, cancel: cancel,
 		quiet: newQuiet(client, opts.Run, opts.Host, logger), offers: newOffers(opts.Run, opts.Host),
+		closeLimit: closeLimit, finishLimit: finishLimit,
 	}
 	w.keeper = newKeeper(client, w.offers, exportsTTL, logger)
 	ctx = clientv3.WithRequireLeader(ctx)
@@ -122,9 +125,9 @@ func (w *World) Report(quiet bool) { w.quiet.report(quiet) }
 func (w *World) Close(ending Ending) error {
 	w.cancel()
 	w.group.Wait()
-	limit := closeLimit
+	limit := w.closeLimit
 	if ending == Finished && w.offers.needLease() {
-		limit = finishLimit
+		limit = w.finishLimit
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
