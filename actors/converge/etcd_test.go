@@ -2,6 +2,7 @@ package converge_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,8 +16,10 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
 
 	"github.com/mgmt-remote/mgmt-remote/actors/converge"
@@ -27,7 +30,7 @@ import (
 )
 
 // patience is how long a test waits for something that has to happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // member is an etcd that can be stopped, and started again with the data and the addresses that it had.
 type member struct {
@@ -38,14 +41,15 @@ type member struct {
 	url    string // for clients, through the relay
 }
 
-// relay is where clients connect: with their connections gone, an etcd stops in a moment, not in seconds.
+// relay is where clients connect: with their connections gone, an etcd stops in a moment, not in seconds. It can be shut.
 type relay struct {
 	listener net.Listener
 	target   string
 	ended    sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]bool
+	mu     sync.Mutex
+	isShut bool
+	conns  map[net.Conn]bool
 }
 
 func newRelay(t *testing.T, path, target string) *relay {
@@ -75,6 +79,10 @@ func (r *relay) serve(c net.Conn) {
 	}
 	defer up.Close()
 	r.mu.Lock()
+	if r.isShut {
+		r.mu.Unlock()
+		return
+	}
 	r.conns[c] = true
 	r.mu.Unlock()
 	done := make(chan struct{})
@@ -91,13 +99,20 @@ func (r *relay) serve(c net.Conn) {
 	r.mu.Unlock()
 }
 
-// cut closes all connections.
-func (r *relay) cut() {
+// shut closes all connections, and new ones at once.
+func (r *relay) shut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.isShut = true
 	for c := range r.conns {
 		_ = c.Close()
 	}
+}
+
+func (r *relay) open() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.isShut = false
 }
 
 // newMember makes a member. peers is nil for the only one of its cluster, which has no port at all.
@@ -117,6 +132,7 @@ func newMember(t *testing.T, name string, peers map[string]url.URL) *member {
 		c.TickMs, c.ElectionMs = 20, 200
 		c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 		if peers != nil {
+			c.TickMs, c.ElectionMs = 100, 1000 // on a busy machine, a leader must not be thought lost all the time
 			c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peers[name]}, []url.URL{peers[name]}
 			var all []string
 			for peer, u := range peers {
@@ -131,7 +147,7 @@ func newMember(t *testing.T, name string, peers map[string]url.URL) *member {
 	t.Cleanup(func() {
 		m.stop()
 		_ = m.relay.listener.Close()
-		m.relay.cut()
+		m.relay.shut()
 		m.relay.ended.Wait()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
@@ -140,32 +156,64 @@ func newMember(t *testing.T, name string, peers map[string]url.URL) *member {
 	return m
 }
 
-// start returns when the member listens; a cluster is ready later.
-func (m *member) start() {
-	m.t.Helper()
-	e, err := embed.StartEtcd(m.config())
-	if err != nil {
-		m.t.Fatal(err)
+// startAll returns when all members are ready; clients reach those whose relay is not shut.
+func startAll(t *testing.T, members ...*member) {
+	t.Helper()
+	for _, m := range members {
+		e, err := embed.StartEtcd(m.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.etcd = e
 	}
-	m.etcd = e
+	for _, m := range members {
+		select {
+		case <-m.etcd.Server.ReadyNotify():
+		case <-time.After(patience):
+			t.Fatal("etcd is not ready")
+		}
+	}
 }
 
-func (m *member) ready() {
+// start returns when the member is ready and reached.
+func (m *member) start() {
 	m.t.Helper()
-	select {
-	case <-m.etcd.Server.ReadyNotify():
-	case <-time.After(patience):
-		m.t.Fatal("etcd is not ready")
-	}
+	startAll(m.t, m)
+	m.relay.open()
 }
 
 func (m *member) stop() {
 	if m.etcd != nil {
 		m.etcd.Server.HardStop()
-		m.relay.cut()
+		m.relay.shut()
 		m.etcd.Close()
 		m.etcd = nil
 	}
+}
+
+// itself gives do a client of the etcd that needs no relay.
+func (m *member) itself(do func(context.Context, *clientv3.Client) error) {
+	m.t.Helper()
+	client := v3client.New(m.etcd.Server)
+	defer func() { _ = client.Close() }() // always says that its own context was canceled
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	defer cancel()
+	if err := do(ctx, client); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// write writes a key while the relay is shut.
+func (m *member) write(key, value string) (revision int64) {
+	m.t.Helper()
+	m.itself(func(ctx context.Context, client *clientv3.Client) error {
+		resp, err := client.Put(ctx, key, value)
+		if err == nil {
+			revision = resp.Header.Revision
+		}
+		return err
+	})
+	return revision
 }
 
 // live is a converge actor on a real etcd, in real time.
@@ -216,18 +264,18 @@ func (l *live) until(what string, ok func() bool) {
 }
 
 // say is what a host does; it waits for an etcd that is away.
-func (l *live) say(host, value string, opts ...clientv3.OpOption) {
+func (l *live) say(host, value string) {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(l.Context(), patience)
 	defer cancel()
-	var err error
 	for { // a host tries for ever
-		if _, err = l.client.Put(ctx, keys.Quiet(run, host), value, opts...); err == nil || ctx.Err() != nil {
-			break
+		_, err := l.client.Put(ctx, keys.Quiet(run, host), value)
+		if err == nil {
+			return
 		}
-	}
-	if err != nil {
-		l.Error(err)
+		if ctx.Err() != nil {
+			l.Fatal(err)
+		}
 	}
 }
 
@@ -247,17 +295,41 @@ func (l *live) heard(host string, quiet bool) func() bool {
 	}
 }
 
-// settle makes hosts members that are attached and quiet.
-func (l *live) settle(hosts ...string) {
-	l.Helper()
+// join makes hosts members that are attached.
+func (l *live) join(hosts ...string) {
 	for _, h := range hosts {
 		for _, m := range []any{messages.JoinGroup{Host: h}, messages.HostAttached{Host: h, Epoch: 1}} {
 			l.system.Root.Send(l.parent.child, m)
 		}
 	}
+}
+
+// quiet makes hosts quiet.
+func (l *live) quiet(hosts ...string) {
+	l.Helper()
 	for _, h := range hosts {
 		l.say(h, "true")
 		l.until(h+" is quiet", l.heard(h, true))
+	}
+}
+
+// whileTheClockRuns makes an actor with the members a and b, and does something while its clock runs. Where the clock may
+// have run out before that was done, it undoes it and begins anew, with a slower clock.
+func whileTheClockRuns(t *testing.T, m *member, timeout time.Duration, do, undo func()) (*live, time.Duration) {
+	t.Helper()
+	for ; ; timeout *= 2 {
+		l := newLive(t, m, timeout)
+		began := time.Now()
+		l.join("a", "b")
+		l.quiet("a", "b")
+		do()
+		if time.Since(began) < timeout {
+			return l, timeout
+		}
+		if timeout > patience {
+			t.Fatal("the machine is too slow for this test")
+		}
+		undo()
 	}
 }
 
@@ -292,23 +364,14 @@ func (l *live) convergesSince(since time.Time, timeout time.Duration) {
 // hosts had to say in that time counts first.
 func TestEtcdRestart(t *testing.T) {
 	t.Parallel()
-	const timeout = time.Second
 	m := newMember(t, "m", nil)
 	m.start()
-	m.ready()
-	l := newLive(t, m, timeout)
-	l.settle("a", "b")
-	m.stop()
-	said := make(chan struct{})
-	go func() {
-		defer close(said)
-		l.say("b", "false") // as soon as it can
-	}()
+	l, timeout := whileTheClockRuns(t, m, time.Second, m.stop, m.start)
 	l.none(3 * timeout)
-	m.start()
-	m.ready()
+	startAll(t, m)
+	m.write(keys.Quiet(run, "b"), "false")
+	m.relay.open()
 	l.until("b is not quiet", l.heard("b", false))
-	<-said
 	l.none(2 * timeout)
 	back := time.Now()
 	l.say("b", "true")
@@ -318,39 +381,42 @@ func TestEtcdRestart(t *testing.T) {
 // The same when nobody has anything to say: the time begins anew once the etcd is back.
 func TestEtcdRestartOfAQuietGroup(t *testing.T) {
 	t.Parallel()
-	const timeout = time.Second
 	m := newMember(t, "m", nil)
 	m.start()
-	m.ready()
-	l := newLive(t, m, timeout)
-	l.settle("a", "b")
-	m.stop()
+	l, timeout := whileTheClockRuns(t, m, time.Second, m.stop, m.start)
 	l.none(3 * timeout)
 	back := time.Now()
 	m.start()
-	m.ready()
 	l.convergesSince(back, timeout)
 }
 
 // A lease that ends because nobody could renew it takes its host's word with it.
 func TestEtcdRestartWithALostLease(t *testing.T) {
 	t.Parallel()
-	const timeout = 4 * time.Second
+	const timeout = time.Second
 	m := newMember(t, "m", nil)
 	m.start()
-	m.ready()
 	l := newLive(t, m, timeout)
-	lease, err := l.client.Grant(t.Context(), 1)
-	if err != nil {
-		t.Fatal(err)
+	l.join("a", "b")
+	l.quiet("b")
+	for { // so short a lease may end before anything hangs on it
+		lease, err := l.client.Grant(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.client.Put(t.Context(), keys.Quiet(run, "b"), "true", clientv3.WithLease(lease.ID))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			t.Fatal(err)
+		}
 	}
-	l.settle("a", "b")
-	l.say("b", "true", clientv3.WithLease(lease.ID))
 	m.stop()
 	m.start()
-	m.ready()
 	l.until("b is not quiet", l.heard("b", false))
-	l.none(100 * time.Millisecond)
+	l.quiet("a")
+	l.none(2 * timeout)
 	back := time.Now()
 	l.say("b", "true")
 	l.convergesSince(back, timeout)
@@ -359,67 +425,55 @@ func TestEtcdRestartWithALostLease(t *testing.T) {
 // Two of three members are gone: the third has the keys, and a watch that would stay open and say nothing.
 func TestLeaderLoss(t *testing.T) {
 	t.Parallel()
-	const timeout = 2 * time.Second
 	peers := map[string]url.URL{}
 	for i := range 3 {
-		peers[fmt.Sprintf("m%d", i)] = url.URL{Scheme: "http", Host: freePort(t)}
+		peers[fmt.Sprintf("m%d", i)] = url.URL{Scheme: "http", Host: peerAddress(i)}
 	}
 	cluster := make([]*member, 3)
 	for i := range cluster {
 		cluster[i] = newMember(t, fmt.Sprintf("m%d", i), peers)
-		cluster[i].start()
 	}
-	for _, m := range cluster {
-		m.ready()
+	startAll(t, cluster...)
+	others := cluster[1:]
+	restart := func() {
+		for _, m := range others {
+			m.stop()
+		}
+		startAll(t, others...)
 	}
-	l := newLive(t, cluster[0], timeout)
-	l.settle("a", "b")
-	cluster[1].etcd.Server.HardStop() // both at once; the rest of a stop takes longer than the clock
-	cluster[2].etcd.Server.HardStop()
+	l, timeout := whileTheClockRuns(t, cluster[0], 2*time.Second, func() {
+		for _, m := range others {
+			m.etcd.Server.HardStop() // both at once; the rest of a stop takes longer than the clock
+		}
+	}, restart)
 	l.none(2 * timeout)
-	cluster[1].stop()
-	cluster[2].stop()
 	back := time.Now()
-	cluster[1].start()
-	cluster[2].start()
-	cluster[1].ready()
-	cluster[2].ready()
+	restart()
 	l.convergesSince(back, timeout)
 }
 
-// freePort is a port of the loopback that nobody uses.
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+// peerAddress is an address that nobody else uses, also while the member that has it is stopped: a port that the system
+// gives to nobody, of an address of the loopback that belongs to this process.
+func peerAddress(member int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d:%d", 1+pid>>16&0x7f, pid>>8&0xff, pid&0xff, 23800+member)
 }
 
 // What happened while the watch was behind and was compacted away is found by listing again.
 func TestCompactionWhileTheClockRuns(t *testing.T) {
 	t.Parallel()
-	const timeout = 2 * time.Second
 	m := newMember(t, "m", nil)
 	m.start()
-	m.ready()
-	l := newLive(t, m, timeout)
-	l.settle("a", "b")
+	l, timeout := whileTheClockRuns(t, m, 2*time.Second, m.relay.shut, m.relay.open)
 	for _, value := range []string{"false", "true", "false"} {
-		l.say("a", value)
+		m.write(keys.Quiet(run, "a"), value)
 	}
-	last, err := l.client.Put(t.Context(), keys.KV(run)+"x", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.client.Compact(t.Context(), last.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
-		t.Fatal(err)
-	}
-	m.stop() // and the watch has to begin again at a revision that is not there any more
-	m.start()
-	m.ready()
+	last := m.write(keys.KV(run)+"x", "")
+	m.itself(func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.Compact(ctx, last, clientv3.WithCompactPhysical())
+		return err
+	})
+	m.relay.open() // and the watch has to begin again at a revision that is not there any more
 	l.until("a is not quiet", l.heard("a", false))
 	l.none(2 * timeout)
 	back := time.Now()
