@@ -18,6 +18,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const run = "run12345"
 
+// patience is how long a test waits for what must happen; it is only used up by a failing test.
+const patience = time.Minute
+
 func newStore(t *testing.T) Store {
 	t.Helper()
 	etcd, err := store.OpenEtcd(t.Context(), store.EtcdOptions{Dir: t.TempDir()})
@@ -60,7 +63,7 @@ func expect(t *testing.T, changes <-chan Change, want ...Change) {
 			if got.Host != w.Host || got.Quiet != w.Quiet {
 				t.Fatalf("got %+v, want %+v", got, w)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%+v did not come", w)
 		}
 	}

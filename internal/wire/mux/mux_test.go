@@ -105,7 +105,7 @@ func TestRelayEndsWhenOneSideIsCut(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the relay still runs")
 	}
 }
