@@ -58,7 +58,8 @@ func outside(t *testing.T) {
 	}
 	defer read.Close()
 	cmd := exec.CommandContext(t.Context(), binary, arguments(t)...)
-	cmd.Env = append(os.Environ(), envTest+"="+t.Name(), envDir+"="+t.TempDir())
+	// A TMPDIR below the machine's /tmp is not there any more.
+	cmd.Env = append(os.Environ(), envTest+"="+t.Name(), envDir+"="+t.TempDir(), "TMPDIR=/tmp")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.ExtraFiles = []*os.File{write}
