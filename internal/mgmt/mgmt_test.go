@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -154,6 +155,11 @@ func TestDeployFails(t *testing.T) {
 
 // Who no longer wants the deploy doesn't wait for it, and mgmt is asked to end before it is killed.
 func TestDeployIsCanceled(t *testing.T) {
+	// Where the tests run in the background of a script, they ignore SIGINT, and so would a shell that they start. A program
+	// that waits for SIGINT, as mgmt-remote does, passes the default on.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	ready := filepath.Join(t.TempDir(), "ready")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
