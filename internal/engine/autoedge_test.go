@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -112,11 +113,21 @@ func TestAutoEdgesOfManyResources(t *testing.T) {
 	for i := range n {
 		def.Resources = append(def.Resources, res(graph.KindFile, fmt.Sprint(i), &graph.File{Path: fmt.Sprint("/", i), Source: fmt.Sprint("/", (i+1)%n)}))
 	}
-	began := time.Now()
+	began := cpuTime(t)
 	if got := len(AutoEdges(&def)); got != n-1 {
 		t.Errorf("%d edges", got)
 	}
-	if took := time.Since(began); took > 10*time.Second {
+	if took := cpuTime(t) - began; took > 10*time.Second {
 		t.Errorf("took %v", took)
 	}
+}
+
+// cpuTime is how long this process has computed, which says more than a clock where others compute, too.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

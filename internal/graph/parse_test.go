@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -247,14 +248,24 @@ func TestManyResources(t *testing.T) {
 	for i := 1; i < n; i++ {
 		fmt.Fprintf(&b, "- {from: {kind: file, name: f%d}, to: {kind: file, name: f%d}}\n", i-1, i)
 	}
-	begin := time.Now()
+	begin := cpuTime(t)
 	def, err := Parse("f", []byte(b.String()))
 	if err != nil || len(def.Resources) != n || len(def.Edges) != n-1 {
 		t.Fatalf("%v", err)
 	}
-	if d := time.Since(begin); d > 30*time.Second {
+	if d := cpuTime(t) - begin; d > 30*time.Second {
 		t.Errorf("took %v", d)
 	}
+}
+
+// cpuTime is how long this process has computed, which says more than a clock where others compute, too.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func FuzzParse(f *testing.F) {
