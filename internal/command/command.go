@@ -53,6 +53,9 @@ func Run(ctx context.Context, cmd *exec.Cmd) (output string, err error) {
 // Do is Run for a command whose output goes where the caller said.
 func Do(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // the time was over before the command could be started
+		}
 		return err
 	}
 	err := cmd.Wait()

@@ -3,8 +3,11 @@ package command
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,16 +43,31 @@ func TestRun(t *testing.T) {
 func TestTheEndOfTime(t *testing.T) {
 	ctx, cancel := WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	begin := time.Now()
-	out, err := run(ctx, "sh", "-c", "trap '' TERM; echo said; sleep 1000 & wait; sleep 1000")
-	if err == nil || err.Error() != "not done after 200ms" || out != "said\n" {
+	if _, err := run(ctx, "sleep", "1000"); err == nil || err.Error() != "not done after 200ms" {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel = WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	<-ctx.Done()
+	if _, err := run(ctx, "true"); err == nil || err.Error() != "not done after 1ns" {
+		t.Errorf("over before the start: %v", err)
+	}
+	// The time of this one is over when it has said something, however long that takes.
+	said := filepath.Join(t.TempDir(), "said")
+	if err := syscall.Mkfifo(said, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	over, end := context.WithCancelCause(t.Context())
+	go func() {
+		_, _ = os.ReadFile(said) // until the command closes it
+		end(errors.New("it took too long"))
+	}()
+	out, err := run(over, "sh", "-c", "trap '' TERM; echo said; : >"+said+"; sleep 1000 & wait; sleep 1000")
+	if err == nil || err.Error() != "it took too long" || out != "said\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	if d := time.Since(begin); d > 10*KillDelay {
-		t.Errorf("ended after %v", d)
-	}
-	ended, end := context.WithCancel(t.Context())
-	end()
+	ended, cancelFirst := context.WithCancel(t.Context())
+	cancelFirst()
 	ctx, cancel = WithTimeout(ended, 0)
 	defer cancel()
 	if _, err := run(ctx, "true"); err == nil {
