@@ -39,9 +39,7 @@ func reset(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }
 
 // TestClassify makes the errors for real and looks what they become.
 func TestClassify(t *testing.T) {
-	refused, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	must(t, refused.Close())
+	nobody := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} // a port that was free a moment ago may be somebody's
 	drainInput := func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 	for _, tc := range []struct {
 		name  string
@@ -51,7 +49,7 @@ func TestClassify(t *testing.T) {
 		cause error
 		words []string
 	}{
-		{name: "refused port", host: hostAt(refused.Addr()), kind: fault.Unreachable, cause: syscall.ECONNREFUSED, words: []string{"connect", "check that an SSH server listens"}},
+		{name: "refused port", host: hostAt(nobody), kind: fault.Unreachable, cause: syscall.ECONNREFUSED, words: []string{"connect", "check that an SSH server listens"}},
 		{name: "no such name", host: inventory.Host{Name: "h", Addr: "no-such-host.invalid", Port: 22, User: "u"}, kind: fault.Unreachable, words: []string{"no-such-host.invalid"},
 			setup: func(o *Options) { o.ConnectTimeout = 2 * time.Second }},
 		{name: "dial timeout", host: testHost, kind: fault.Unreachable, cause: context.DeadlineExceeded, words: []string{"--connect-timeout"}, setup: func(o *Options) {
@@ -72,7 +70,10 @@ func TestClassify(t *testing.T) {
 			drainInput(c)
 		}), kind: fault.Environment, words: []string{"not an SSH server", "HTTP/1.1 400 Bad Request"}},
 		{name: "not SSH, and stays", host: oneShot(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 mail ESMTP\r\n"); drainInput(c) }), kind: fault.Unreachable,
-			words: []string{"within 50ms"}, setup: func(o *Options) { o.ConnectTimeout = 50 * time.Millisecond }},
+			words: []string{"within 50ms"}, setup: func(o *Options) {
+				o.ConnectTimeout = 50 * time.Millisecond
+				o.NetDial = func(_ context.Context, network, address string) (net.Conn, error) { return net.Dial(network, address) } // may take longer
+			}},
 		{name: "EOF in the key exchange", host: oneShot(t, func(c net.Conn) {
 			_, _ = io.WriteString(c, "SSH-2.0-x\r\n")
 			_ = c.(*net.TCPConn).CloseWrite()

@@ -20,8 +20,8 @@ type Confirmer interface {
 	Confirm(ctx context.Context, question string) (bool, error)
 }
 
-// How long one waits for more hosts whose keys are to be asked about in the same question: until none came for quiet and none is about
-// to show its key, most at all.
+// How long one waits for more hosts whose keys are to be asked about in the same question: until none came for askQuiet and none is about
+// to show its key, askMost at all.
 const (
 	askQuiet = time.Second
 	askMost  = 5 * time.Second
@@ -30,8 +30,6 @@ const (
 // keyQuestions collects the keys of hosts that are not known, and asks about all of them at once. Those that come while a
 // person thinks are the next question.
 type keyQuestions struct {
-	quiet, most time.Duration // zero: askQuiet, askMost
-
 	coming atomic.Int64 // hosts that are connected, and about to show their keys
 
 	mu      sync.Mutex
@@ -117,14 +115,10 @@ func (q *keyQuestions) anybody() bool {
 
 // gather waits for more hosts.
 func (q *keyQuestions) gather() {
-	quiet, most := q.quiet, q.most
-	if quiet == 0 {
-		quiet, most = askQuiet, askMost
-	}
-	end := time.NewTimer(most)
+	end := time.NewTimer(askMost)
 	defer end.Stop()
 	for {
-		still := time.NewTimer(quiet)
+		still := time.NewTimer(askQuiet)
 		select {
 		case <-q.arrived:
 			still.Stop()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -220,54 +221,67 @@ func (p *person) Confirm(ctx context.Context, question string) (bool, error) {
 	return p.yes, nil
 }
 
-// asking makes a dialer that asks p about the keys of new hosts.
-func asking(t *testing.T, p *person) (*Dialer, string) {
+// asking makes a dialer that asks p about the keys of new hosts, which are in memory. It is for a synctest bubble: time passes when all
+// hosts have come.
+func asking(t *testing.T, p *person, hosts map[string]*server) (*Dialer, string) {
 	t.Helper()
 	t.Setenv("HOME", t.TempDir())
 	file := filepath.Join(t.TempDir(), "known_hosts")
 	keys := newHostKeys(t, HostKeyOptions{Policy: Ask, Files: []string{file}, Confirm: p})
-	keys.questions.quiet, keys.questions.most = 700*time.Millisecond, time.Minute
-	return dialer(t, Options{HostKeys: keys, Auth: newAuth(t, AuthOptions{})}), file
+	dials := map[string]func(context.Context, string, string) (net.Conn, error){}
+	for address, s := range hosts {
+		dials[address] = memory(t, s)
+	}
+	return dialer(t, Options{HostKeys: keys, Auth: newAuth(t, AuthOptions{}), NetDial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dials[address](ctx, network, address)
+	}}), file
 }
 
 // One question is about all new hosts, with their fingerprints. Who said yes is not asked again, nor is who said no.
 func TestNewHostsAreAskedAboutOnce(t *testing.T) {
 	for _, yes := range []bool{true, false} {
-		p := &person{yes: yes}
-		d, file := asking(t, p)
-		var all sync.WaitGroup
-		var hosts []inventory.Host
-		for i := range 5 {
-			hosts = append(hosts, named(tcp(t, newServer(t)), fmt.Sprint("h", i)))
-		}
-		for _, host := range hosts {
-			all.Go(func() {
-				for range 2 {
-					c, err := d.Dial(t.Context(), host)
-					switch {
-					case yes && err == nil:
-						_ = c.Close()
-					case yes:
-						t.Error(err)
-					default:
-						wantFault(t, err, fault.Untrusted, "was refused")
-					}
-				}
-			})
-		}
-		all.Wait()
-		if len(p.questions) != 1 {
-			t.Fatalf("asked %q", p.questions)
-		}
-		for _, want := range []string{"The keys of 5 hosts are not known:\n  h0 (" + hosts[0].Address() + ")  ssh-ed25519 SHA256:", "  h4 (", "\nYes writes them to " + file + ".\nTrust them? (yes/no) "} {
-			if !strings.Contains(p.questions[0], want) {
-				t.Errorf("%q is not in %q", want, p.questions[0])
+		synctest.Test(t, func(t *testing.T) {
+			p := &person{yes: yes}
+			servers := map[string]*server{}
+			var hosts []inventory.Host
+			for i := range 5 {
+				host := named(testHost, fmt.Sprint("h", i))
+				host.Addr = host.Name + ".example"
+				hosts = append(hosts, host)
+				servers[host.Address()] = newServer(t)
 			}
-		}
-		data, _ := os.ReadFile(file)
-		if n := strings.Count(string(data), "\n"); yes && n != 5 || !yes && n != 0 {
-			t.Errorf("%d keys were remembered", n)
-		}
+			d, file := asking(t, p, servers)
+			var all sync.WaitGroup
+			for i, host := range hosts {
+				all.Go(func() {
+					time.Sleep(time.Duration(i) * 900 * time.Millisecond) // none is a second behind the one before
+					for range 2 {
+						c, err := d.Dial(t.Context(), host)
+						switch {
+						case yes && err == nil:
+							_ = c.Close()
+						case yes:
+							t.Error(err)
+						default:
+							wantFault(t, err, fault.Untrusted, "was refused")
+						}
+					}
+				})
+			}
+			all.Wait()
+			if len(p.questions) != 1 {
+				t.Fatalf("asked %q", p.questions)
+			}
+			for _, want := range []string{"The keys of 5 hosts are not known:\n  h0 (" + hosts[0].Address() + ")  ssh-ed25519 SHA256:", "  h4 (", "\nYes writes them to " + file + ".\nTrust them? (yes/no) "} {
+				if !strings.Contains(p.questions[0], want) {
+					t.Errorf("%q is not in %q", want, p.questions[0])
+				}
+			}
+			data, _ := os.ReadFile(file)
+			if n := strings.Count(string(data), "\n"); yes && n != 5 || !yes && n != 0 {
+				t.Errorf("%d keys were remembered", n)
+			}
+		})
 	}
 }
 
@@ -286,63 +300,58 @@ func (c lateConn) Read(p []byte) (int, error) {
 
 // A host that is connected and slow to show its key is in the question about the others.
 func TestSlowHostsAreWaitedForBeforeTheQuestion(t *testing.T) {
-	p := &person{yes: true}
-	d, _ := asking(t, p)
-	questions := d.opts.HostKeys.questions
-	questions.quiet, questions.most = 20*time.Millisecond, time.Minute
-	quick, slow := named(tcp(t, newServer(t)), "quick"), named(tcp(t, newServer(t)), "slow")
-	waits, late := make(chan struct{}), make(chan struct{})
-	d.opts.NetDial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, address)
-		if err == nil && address == slow.Address() {
-			c = lateConn{c, sync.OnceFunc(func() { close(waits) }), late}
+	synctest.Test(t, func(t *testing.T) {
+		p := &person{yes: true}
+		quick, slow := named(testHost, "quick"), named(testHost, "slow")
+		quick.Addr, slow.Addr = "quick.example", "slow.example"
+		d, _ := asking(t, p, map[string]*server{quick.Address(): newServer(t), slow.Address(): newServer(t)})
+		waits, late := make(chan struct{}), make(chan struct{})
+		inMemory := d.opts.NetDial
+		d.opts.NetDial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := inMemory(ctx, network, address)
+			if err == nil && address == slow.Address() {
+				c = lateConn{c, sync.OnceFunc(func() { close(waits) }), late}
+			}
+			return c, err
 		}
-		return c, err
-	}
-	var all sync.WaitGroup
-	dial := func(h inventory.Host) {
-		c, err := d.Dial(t.Context(), h)
-		if err != nil {
-			t.Error(err)
-			return
+		var all sync.WaitGroup
+		dial := func(h inventory.Host) {
+			c, err := d.Dial(t.Context(), h)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = c.Close()
 		}
-		_ = c.Close()
-	}
-	all.Go(func() { dial(slow) })
-	<-waits
-	all.Go(func() { dial(quick) })
-	tick := time.NewTicker(questions.quiet)
-	defer tick.Stop()
-	for asks := false; !asks; <-tick.C { // the slow one is late by far
-		p.asking.Lock()
-		questions.mu.Lock()
-		asks = len(questions.waiting)+len(p.questions) > 0
-		questions.mu.Unlock()
-		p.asking.Unlock()
-	}
-	time.AfterFunc(20*questions.quiet, func() { close(late) })
-	all.Wait()
-	if len(p.questions) != 1 || !strings.HasPrefix(p.questions[0], "The keys of 2 hosts are not known:") {
-		t.Errorf("asked %q", p.questions)
-	}
+		all.Go(func() { dial(slow) })
+		<-waits
+		all.Go(func() { dial(quick) })
+		time.AfterFunc(3*askQuiet, func() { close(late) })
+		all.Wait()
+		if len(p.questions) != 1 || !strings.HasPrefix(p.questions[0], "The keys of 2 hosts are not known:") {
+			t.Errorf("asked %q", p.questions)
+		}
+	})
 }
 
 // A question that nobody waits for any more is taken back.
 func TestQuestionEndsWithTheDial(t *testing.T) {
-	p := &person{block: make(chan struct{})}
-	d, _ := asking(t, p)
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-p.block
-		cancel()
-	}()
-	_, err := d.Dial(ctx, tcp(t, newServer(t)))
-	if err == nil {
-		t.Fatal("connected")
-	}
-	p.asking.Lock() // held until the question has ended
-	defer p.asking.Unlock()
-	if len(p.questions) != 1 || !strings.HasPrefix(p.questions[0], "The key of this host is not known:") {
-		t.Errorf("%q", p.questions)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		p := &person{block: make(chan struct{})}
+		d, _ := asking(t, p, map[string]*server{testHost.Address(): newServer(t)})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-p.block
+			cancel()
+		}()
+		_, err := d.Dial(ctx, testHost)
+		if err == nil {
+			t.Fatal("connected")
+		}
+		p.asking.Lock() // held until the question has ended
+		defer p.asking.Unlock()
+		if len(p.questions) != 1 || !strings.HasPrefix(p.questions[0], "The key of this host is not known:") {
+			t.Errorf("%q", p.questions)
+		}
+	})
 }

@@ -55,7 +55,7 @@ func TestTerminalPrompter(t *testing.T) {
 	// expect reads what the person sees up to text.
 	expect := func(text string) string {
 		t.Helper()
-		must(t, master.SetReadDeadline(time.Now().Add(5*time.Second)))
+		must(t, master.SetReadDeadline(time.Now().Add(patience)))
 		var seen []byte
 		buf := make([]byte, 256)
 		for !bytes.Contains(seen, []byte(text)) {

@@ -107,9 +107,13 @@ func (p *proxy) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// why is about a command that closed its end. It waits a moment for it to end, which tells more.
+// endWait is how long a command that closed its end gets to end, which tells more. It is longer than something that the command left in
+// the background can keep its standard error open.
+const endWait = command.KillDelay + 3*time.Second
+
+// why is about a command that closed its end.
 func (p *proxy) why() error {
-	timer := time.NewTimer(time.Second)
+	timer := time.NewTimer(endWait)
 	defer timer.Stop()
 	select {
 	case <-p.ended:

@@ -51,12 +51,8 @@ func startSSHDWith(t *testing.T, prepare func(*sshd), config string, clients ...
 		authorized.Write(ssh.MarshalAuthorizedKey(c))
 	}
 	writeFile(t, s.dir+"/authorized", authorized.String())
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr := l.Addr()
-	must(t, l.Close())
-	writeFile(t, s.dir+"/config", fmt.Sprintf(`Port %d
-ListenAddress 127.0.0.1
+	addr := ownAddr(t)
+	writeFile(t, s.dir+"/config", fmt.Sprintf(`ListenAddress %s
 HostKey %s/host
 AuthorizedKeysFile %s/authorized
 StrictModes no
@@ -67,13 +63,25 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 Subsystem sftp internal-sftp
 %s
-`, addr.(*net.TCPAddr).Port, s.dir, s.dir, config))
+`, addr, s.dir, s.dir, config))
 	launch(t, addr.String(), "/usr/sbin/sshd", "-D", "-e", "-f", s.dir+"/config")
 	me, err := user.Current()
 	must(t, err)
 	s.host = hostAt(addr)
 	s.host.User, s.host.Password = me.Username, ""
 	return s
+}
+
+// ownAddr is for a server that makes its socket itself: an address of the loopback that no other process uses, so that nobody takes the port
+// before the server has it.
+func ownAddr(t *testing.T) net.Addr {
+	t.Helper()
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 128+pid>>16, pid>>8&0xff, pid&0xff))
+	must(t, err)
+	addr := l.Addr()
+	must(t, l.Close())
+	return addr
 }
 
 // launch runs a server until the end of the test and waits until it takes connections on addr.
@@ -227,10 +235,7 @@ func TestDropbear(t *testing.T) {
 	writeFile(t, dir+"/passwd", fmt.Sprintf("%s:x:%s:%s::%s:/bin/sh\n", me.Username, me.Uid, me.Gid, dir))
 	must(t, os.Chmod(dir+"/passwd", 0o644))
 	run(t, "dropbearkey", "-t", "ed25519", "-f", dir+"/host")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr := l.Addr()
-	must(t, l.Close())
+	addr := ownAddr(t)
 	launch(t, addr.String(), "unshare", "--mount", "--propagation", "private", "sh", "-c",
 		"mount --bind \"$0/passwd\" /etc/passwd && exec /usr/sbin/dropbear -F -E -r \"$0/host\" -P \"$0/pid\" -p \"$1\"", dir, addr.String())
 	host := hostAt(addr)

@@ -327,17 +327,20 @@ func wantFault(t testing.TB, err error, kind fault.Kind, words ...string) *fault
 	return f
 }
 
+// patience is how long a test with a real clock waits for something that has to happen.
+const patience = time.Minute
+
 // eventually is for tests with a real clock, where the other side needs a moment.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !is() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("after 10 s still not so: %s", what)
+			t.Fatalf("after %v still not so: %s", patience, what)
 		}
 	}
 }
