@@ -43,7 +43,8 @@ func etcdctl(t *testing.T, b *bench, host string) func(stdin string, args ...str
 	return func(stdin string, args ...string) (string, error) {
 		var out bytes.Buffer
 		cmd := exec.CommandContext(timeout(t), bin, args...)
-		cmd.Env = append(os.Environ(), "ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=unix://"+l.Addr().String())
+		cmd.Env = append(os.Environ(), "ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=unix://"+l.Addr().String(),
+			"ETCDCTL_DIAL_TIMEOUT="+patience.String(), "ETCDCTL_COMMAND_TIMEOUT="+patience.String())
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &out
 		err := cmd.Run()
 		return out.String(), err

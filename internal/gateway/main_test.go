@@ -107,8 +107,11 @@ func (b *bench) conn(host string) *grpc.ClientConn {
 	return cc
 }
 
+// patience is how long a test waits for something that has to happen.
+const patience = time.Minute
+
 func timeout(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

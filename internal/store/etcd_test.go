@@ -63,7 +63,7 @@ func TestInProcessClientIsComplete(t *testing.T) {
 	e := openEtcd(t, filepath.Join(t.TempDir(), "etcd"))
 	t.Logf("first start: %v", time.Since(start))
 	defer closeEtcd(t, e)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := e.Client()
 
@@ -71,7 +71,7 @@ func TestInProcessClientIsComplete(t *testing.T) {
 	if r := <-events; !r.Created {
 		t.Fatalf("no watch: %+v", r)
 	}
-	session, err := concurrency.NewSession(c, concurrency.WithTTL(1))
+	session, err := concurrency.NewSession(c, concurrency.WithTTL(6))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestInProcessClientIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // 1 s of TTL, renewed every third of it: the lease would be gone after the third without renewal
+	for range 4 { // 6 s of TTL, renewed at once and then every third of it: the lease would be gone after the fourth without renewal
 		if r := <-kept; r == nil || r.TTL <= 0 {
 			t.Fatalf("keepalive: %v", r)
 		}

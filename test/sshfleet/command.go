@@ -177,7 +177,7 @@ func (h *Host) Processes() ([]leftovers.Process, error) {
 }
 
 // killFor bounds how long close looks for processes that fork faster than they are killed.
-const killFor = 5 * time.Second
+const killFor = 30 * time.Second
 
 // close kills the commands and everything in their sessions, and waits for them.
 func (cs *commands) close() error {

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds everything that must happen; glance is how long something must not happen.
 const (
-	patience = 20 * time.Second
+	patience = time.Minute
 	glance   = 150 * time.Millisecond
 )
 

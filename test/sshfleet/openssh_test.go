@@ -95,10 +95,11 @@ func TestOpenSSHForward(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "up\n" {
 		t.Fatalf("got %q, %v", line, err)
 	}
-	peer, err := net.Dial("unix", far)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var peer net.Conn
+	eventually(t, "the forward listens", func() bool { // the request for it goes its own way here, beside the command's
+		peer, err = net.Dial("unix", far)
+		return err == nil
+	})
 	defer peer.Close()
 	served, err := l.Accept()
 	if err != nil {
