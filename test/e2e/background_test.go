@@ -18,7 +18,7 @@ import (
 )
 
 // background starts a run, or continues one, in the background and returns its ID and its initiator.
-func (l *lab) background(args ...string) (run string, initiator int) {
+func (l *lab) background(args ...string) (run string, initiator *os.Process) {
 	l.t.Helper()
 	p := l.run(args...)
 	p.wantCode(0)
@@ -27,12 +27,12 @@ func (l *lab) background(args ...string) (run string, initiator int) {
 		l.t.Fatalf("printed %q", run)
 	}
 	initiator = l.initiatorOf(run)
-	l.t.Cleanup(func() { _ = syscall.Kill(initiator, syscall.SIGKILL) }) // usually gone
+	l.t.Cleanup(func() { _ = initiator.Kill() }) // usually gone
 	return run, initiator
 }
 
-// initiatorOf returns the process that drives the run, or did.
-func (l *lab) initiatorOf(run string) int {
+// initiatorOf returns the process that drives the run. It is no number, which may be that of another process as soon as this one has ended.
+func (l *lab) initiatorOf(run string) *os.Process {
 	l.t.Helper()
 	data, err := os.ReadFile(filepath.Join(l.runDir(run), "initiator.json"))
 	var tenure struct {
@@ -46,7 +46,11 @@ func (l *lab) initiatorOf(run string) int {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return tenure.Owner.PID
+	initiator, err := os.FindProcess(tenure.Owner.PID)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return initiator
 }
 
 func (l *lab) runDir(run string) string { return filepath.Join(l.dir, "mgmt-remote", "runs", run) }
@@ -56,7 +60,7 @@ func TestDetach(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2)
 	run, initiator := l.background(l.args("--detach", "--", publicSelf, "onceonly")...)
-	if sid, err := sessionOf(initiator); err != nil || sid != initiator {
+	if sid, err := sessionOf(initiator.Pid); err != nil || sid != initiator.Pid {
 		t.Errorf("the initiator is in terminal session %d, %v", sid, err)
 	}
 	if st, err := os.Stat(filepath.Join(l.runDir(run), "initiator.log")); err != nil || st.Mode().Perm() != 0o600 {
@@ -217,7 +221,7 @@ func TestResumeAllAndStop(t *testing.T) {
 	}
 	// One is killed again, and stopped by somebody who continues it for that; the other one is stopped as it runs.
 	killed := l.initiatorOf(runs[0])
-	if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
+	if err := killed.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	awaitGone(t, killed)
@@ -263,15 +267,15 @@ func awaitStopped(t *testing.T, pid int) {
 }
 
 // awaitGone waits until a process that is no child of ours has ended.
-func awaitGone(t *testing.T, pid int) {
+func awaitGone(t *testing.T, p *os.Process) {
 	t.Helper()
 	deadline := time.Now().Add(runFor)
-	for syscall.Kill(pid, 0) == nil {
-		if state, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat")); err == nil && bytes.Contains(state, []byte(") Z ")) {
+	for p.Signal(syscall.Signal(0)) == nil {
+		if state, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.Pid), "stat")); err == nil && bytes.Contains(state, []byte(") Z ")) {
 			return // nobody reaps orphans in this container
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("process %d lives", pid)
+			t.Fatalf("process %d lives", p.Pid)
 		}
 		time.Sleep(20 * time.Millisecond) // there is nothing to wait for: it is not our child
 	}

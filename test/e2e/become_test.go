@@ -439,7 +439,7 @@ func TestBecomeInBackground(t *testing.T) {
 	status := l.run("status", run)
 	status.wantCode(0)
 	wantSaid(t, status.plain.String(), "h1", "Running")
-	if err := syscall.Kill(initiator, syscall.SIGKILL); err != nil {
+	if err := initiator.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	awaitGone(t, initiator)

@@ -172,7 +172,7 @@ func (d *disconnects) cut(h *host) {
 }
 
 func (d *disconnects) retry(host string) {
-	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), runFor)
 	defer cancel()
 	if err := fleet.RetryOf(ctx, d.state, d.run, host); err != nil {
 		d.t.Errorf("retry %s: %v", host, err)
