@@ -35,6 +35,7 @@ func TestContinue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.sims["h2"].Drop() // and with it what it would still hear of the stop
 	thaw()
 	if report.Results[1].LeftBehind == "" {
 		t.Fatalf("nothing is left to go on with: %+v", report.Results)
@@ -73,7 +74,7 @@ func TestContinue(t *testing.T) {
 		}
 	}
 	if left := r.states(); len(left) != 0 {
-		t.Errorf("kept %q", left)
+		t.Errorf("kept %q after %+v", left, again)
 	}
 }
 
