@@ -54,7 +54,7 @@ func completeConnections(cmd *cobra.Command) {
 			cobra.CompletionWithDesc(hostKeyPolicies[0], "refuse keys that are not known"),
 			cobra.CompletionWithDesc(hostKeyPolicies[1], "remember keys of new hosts"),
 			cobra.CompletionWithDesc(hostKeyPolicies[2], "ask about the keys of new hosts, once for all"),
-			cobra.CompletionWithDesc(hostKeyPolicies[3], "check nothing"),
+			cobra.CompletionWithDesc(hostKeyPolicies[3], "take any key that is not revoked"),
 		}, cobra.ShellCompDirectiveNoFileComp),
 		"log-format": cobra.FixedCompletions([]cobra.Completion{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
 		"jump":       completeJump, "connect-timeout": nothing, "keepalive-interval": nothing, "keepalive-count": nothing,

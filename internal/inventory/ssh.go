@@ -14,6 +14,7 @@ type SSH struct {
 	HostKeyAlias     string   `json:"host_key_alias,omitempty"`
 	KnownHosts       []string `json:"known_hosts,omitempty"` // files; new keys go to the first one. "none" is no file
 	GlobalKnownHosts []string `json:"global_known_hosts,omitempty"`
+	RevokedHostKeys  []string `json:"revoked_host_keys,omitempty"` // files; "none" is no file
 	HashKnownHosts   bool     `json:"hash_known_hosts,omitempty"`
 
 	ProxyCommand      string        `json:"proxy_command,omitempty"`         // its stdio is the connection; a line for the shell, tokens replaced

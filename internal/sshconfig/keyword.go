@@ -29,6 +29,7 @@ const (
 	ProxyCommand
 	ProxyJump
 	PubkeyAcceptedAlgorithms
+	RevokedHostKeys
 	ServerAliveCountMax
 	ServerAliveInterval
 	StrictHostKeyChecking
@@ -49,7 +50,7 @@ var keywordNames = [keywords]string{
 	HostKeyAlgorithms: "HostKeyAlgorithms", HostKeyAlias: "HostKeyAlias", HostName: "HostName", IdentitiesOnly: "IdentitiesOnly",
 	IdentityAgent: "IdentityAgent", IdentityFile: "IdentityFile", KexAlgorithms: "KexAlgorithms", MACs: "MACs", Port: "Port",
 	ProxyCommand: "ProxyCommand", ProxyJump: "ProxyJump", PubkeyAcceptedAlgorithms: "PubkeyAcceptedAlgorithms",
-	ServerAliveCountMax: "ServerAliveCountMax", ServerAliveInterval: "ServerAliveInterval",
+	RevokedHostKeys: "RevokedHostKeys", ServerAliveCountMax: "ServerAliveCountMax", ServerAliveInterval: "ServerAliveInterval",
 	StrictHostKeyChecking: "StrictHostKeyChecking", User: "User", UserKnownHostsFile: "UserKnownHostsFile",
 }
 
@@ -98,7 +99,7 @@ const otherKeywords = `
 	kerberostgtpassing knownhostscommand localcommand localforward loglevel logverbose nohostauthenticationforlocalhost
 	numberofpasswordprompts obscurekeystroketiming passwordauthentication permitlocalcommand permitremoteopen pkcs11provider
 	preferredauthentications protocol protocolkeepalives proxyusefdpass pubkeyauthentication refuseconnection rekeylimit
-	remotecommand remoteforward requesttty requiredrsasize revokedhostkeys rhostsauthentication rhostsrsaauthentication
+	remotecommand remoteforward requesttty requiredrsasize rhostsauthentication rhostsrsaauthentication
 	rsaauthentication rsaminsize securitykeyprovider sendenv sessiontype setenv setuptimeout skeyauthentication smartcarddevice stdinnull
 	streamlocalbindmask streamlocalbindunlink syslogfacility tag tcpkeepalive tisauthentication tunnel tunneldevice
 	updatehostkeys useblacklistedkeys usekeychain useprivilegedport userknownhostsfile2 useroaming usersh verifyhostkeydns versionaddendum

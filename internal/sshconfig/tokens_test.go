@@ -57,6 +57,7 @@ StrictHostKeyChecking no
 HostKeyAlias alias
 UserKnownHostsFile ~/known /known-%k
 GlobalKnownHostsFile /global
+RevokedHostKeys ~/revoked /revoked-%h ${KEYS}
 HashKnownHosts yes
 ProxyCommand nc -x %n %h %p %r %%
 ConnectTimeout 1m
@@ -78,7 +79,8 @@ PubkeyAcceptedAlgorithms e
 		Identities: []string{"/home/me/.ssh/id-web", "/keys/deploy@web.example:2222", "none"}, IdentitiesOnly: true,
 		Certificates: []string{"/home/me/cert-box-box.example-1000-me-alias"}, Agent: "/agent",
 		HostKeys: "insecure", HostKeyAlias: "alias", KnownHosts: []string{"/home/me/known", "/known-alias"}, GlobalKnownHosts: []string{"/global"},
-		HashKnownHosts: true, ProxyCommand: "nc -x web web.example 2222 deploy %", ConnectTimeout: time.Minute, KeepaliveInterval: -1,
+		RevokedHostKeys: []string{"/home/me/revoked", "/revoked-web.example", "/keys"},
+		HashKnownHosts:  true, ProxyCommand: "nc -x web web.example 2222 deploy %", ConnectTimeout: time.Minute, KeepaliveInterval: -1,
 		KeepaliveCount: 4, AddressFamily: "inet", BindAddress: "127.0.0.2", Ciphers: "+a", KeyExchanges: "^b", MACs: "-c",
 		HostKeyAlgorithms: "d", PubkeyAlgorithms: "e",
 	}}

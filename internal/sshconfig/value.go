@@ -21,7 +21,7 @@ func check(k Keyword, words []string, raw string) ([]string, error) {
 			return []string{text}, nil
 		}
 		return checkJump(text)
-	case UserKnownHostsFile, GlobalKnownHostsFile:
+	case UserKnownHostsFile, GlobalKnownHostsFile, RevokedHostKeys:
 		for _, word := range words {
 			switch {
 			case word == "":

@@ -228,7 +228,7 @@ func (d *Dialer) clientConfig(ctx context.Context, hs *handshake, shown func()) 
 			hs.stage.Store(int32(stageKeys))
 			err := keys.check(hs.host, remote, key)
 			if errors.Is(err, errAskPerson) {
-				return hs.pause(func() error { return keys.questions.ask(ctx, keys, hs.host, key, shown) })
+				return hs.pause(func() error { return keys.questions.ask(ctx, keys, hs.host, plainKey(key), shown) })
 			}
 			shown()
 			return err

@@ -20,6 +20,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/internal/sshconn/revoked"
 )
 
 // HostKeyPolicy says what happens with a host whose key is not known.
@@ -30,7 +31,7 @@ const (
 	Strict    HostKeyPolicy = iota // refuse unknown hosts
 	AcceptNew                      // remember the key at the first contact
 	Ask                            // ask a person about the keys of unknown hosts; where nobody is there, refuse
-	Insecure                       // check nothing; whoever chooses it warns the user
+	Insecure                       // take any key that is not in a file of revoked ones; whoever chooses it warns the user
 )
 
 var policyNames = [...]string{Strict: "strict", AcceptNew: "accept-new", Ask: "ask", Insecure: "insecure"}
@@ -70,7 +71,8 @@ type HostKeys struct {
 	files     []string
 	target    string        // the file that new keys are written to; "" = none
 	confirm   Confirmer     // nil = nobody
-	questions *keyQuestions // shared by all sets
+	questions *keyQuestions // shared by all sets, as is revoked
+	revoked   *revoked.Files
 
 	setsMu sync.Mutex
 	sets   map[string]*HostKeys // of hosts with files of their own
@@ -96,7 +98,7 @@ func (s fileState) same(info fs.FileInfo) bool {
 
 // NewHostKeys reads the files. A line that can't be parsed is an error that names file and line.
 func NewHostKeys(opts HostKeyOptions) (*HostKeys, error) {
-	h := &HostKeys{policy: opts.Policy, files: opts.Files, confirm: opts.Confirm, questions: &keyQuestions{}}
+	h := &HostKeys{policy: opts.Policy, files: opts.Files, confirm: opts.Confirm, questions: &keyQuestions{}, revoked: &revoked.Files{}}
 	if h.policy == Insecure {
 		return h, nil
 	}
@@ -198,7 +200,7 @@ var preferred = func() []string {
 // one that we don't know. The others follow, so that a host that gave up a key type is reported as changed.
 func (h *HostKeys) algorithms(host inventory.Host) []string {
 	if h.policyFor(host) == Insecure {
-		return preferred
+		return withCertificates(host, preferred)
 	}
 	address := keyAddress(host)
 	h.mu.RLock()
@@ -222,11 +224,14 @@ func (h *HostKeys) algorithms(host inventory.Host) []string {
 			list = append(list, a)
 		}
 	}
-	return list
+	return withCertificates(host, list)
 }
 
 // check is an ssh.HostKeyCallback for a host. errAskPerson says that a person is to be asked.
 func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey) error {
+	if err := h.refuseRevoked(host, key); err != nil {
+		return err
+	}
 	policy := h.policyFor(host)
 	if policy == Insecure {
 		return nil
@@ -249,7 +254,8 @@ func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey
 	if err = h.look(address, remote, key); err == nil {
 		return nil
 	}
-	if _, isCert := key.(*ssh.Certificate); knownhosts.IsHostUnknown(err) && !isCert {
+	key = plainKey(key)
+	if knownhosts.IsHostUnknown(err) {
 		switch {
 		case policy == AcceptNew:
 			return h.remember(host, key)
@@ -272,8 +278,25 @@ func (h *HostKeys) trust(host inventory.Host, key ssh.PublicKey) error {
 	return h.remember(host, key)
 }
 
-// look is called with mu held.
+// look is called with mu held. What does not count as a certificate may be known as a key, as to OpenSSH.
 func (h *HostKeys) look(address string, remote net.Addr, key ssh.PublicKey) error {
+	cert, is := key.(*ssh.Certificate)
+	if !is {
+		return h.lookUp(address, remote, key)
+	}
+	err := h.lookUp(address, remote, cert)
+	if _, revoked := h.denied[string(cert.SignatureKey.Marshal())]; err == nil || revoked {
+		return err
+	}
+	plain := h.lookUp(address, remote, cert.Key)
+	var no *xknownhosts.KeyError
+	if errors.As(plain, &no) && len(no.Want) > 0 && !slices.ContainsFunc(h.db.HostKeys(address), func(k knownhosts.PublicKey) bool { return !k.Cert }) {
+		return err // only authorities are known, so that this says what is wrong
+	}
+	return plain
+}
+
+func (h *HostKeys) lookUp(address string, remote net.Addr, key ssh.PublicKey) error {
 	if _, isCert := key.(*ssh.Certificate); !isCert {
 		blob := key.Marshal()
 		_, revoked := h.denied[string(blob)]
