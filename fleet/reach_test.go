@@ -92,7 +92,7 @@ Host loop
 		{"settings", Host{Addr: "db"}, nil, "HostKeys:accept-new HostKeyAlias: KnownHosts:[/known]"},
 		{"settings for all", Host{Addr: "db"}, func(s *SSH) {
 			s.ConnectTimeout, s.KeepaliveInterval, s.HostKeys, s.KnownHosts = time.Minute, time.Minute, HostKeysStrict, []string{"/other"}
-		}, "HostKeys: HostKeyAlias: KnownHosts: GlobalKnownHosts: RevokedHostKeys:[/revoked] HashKnownHosts: ProxyCommand:nc db 22 ConnectTimeout:0s KeepaliveInterval:0s"},
+		}, "HostKeys: HostKeyAlias: KnownHosts: GlobalKnownHosts: KnownHostsCommand: RevokedHostKeys:[/revoked] HashKnownHosts: ProxyCommand:nc db 22 ConnectTimeout:0s KeepaliveInterval:0s"},
 	} {
 		c.host.Name = "h"
 		f, err := configured(t, config, func(o *Options) {

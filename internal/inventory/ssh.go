@@ -14,8 +14,10 @@ type SSH struct {
 	HostKeyAlias     string   `json:"host_key_alias,omitempty"`
 	KnownHosts       []string `json:"known_hosts,omitempty"` // files; new keys go to the first one. "none" is no file
 	GlobalKnownHosts []string `json:"global_known_hosts,omitempty"`
-	RevokedHostKeys  []string `json:"revoked_host_keys,omitempty"` // files; "none" is no file
-	HashKnownHosts   bool     `json:"hash_known_hosts,omitempty"`
+	// KnownHostsCommand is a program and its arguments, which have %H, %I, %K, %f and %t about a key in them.
+	KnownHostsCommand []string `json:"known_hosts_command,omitempty"`
+	RevokedHostKeys   []string `json:"revoked_host_keys,omitempty"` // files; "none" is no file
+	HashKnownHosts    bool     `json:"hash_known_hosts,omitempty"`
 
 	ProxyCommand      string        `json:"proxy_command,omitempty"`         // its stdio is the connection; a line for the shell, tokens replaced
 	ConnectTimeout    time.Duration `json:"connect_timeout_ns,omitempty"`    // negative is none

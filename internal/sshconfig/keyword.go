@@ -24,6 +24,7 @@ const (
 	IdentityAgent
 	IdentityFile
 	KexAlgorithms
+	KnownHostsCommand
 	MACs
 	Port
 	ProxyCommand
@@ -48,7 +49,7 @@ var keywordNames = [keywords]string{
 	AddressFamily: "AddressFamily", BindAddress: "BindAddress", CertificateFile: "CertificateFile", Ciphers: "Ciphers",
 	ConnectTimeout: "ConnectTimeout", GlobalKnownHostsFile: "GlobalKnownHostsFile", HashKnownHosts: "HashKnownHosts",
 	HostKeyAlgorithms: "HostKeyAlgorithms", HostKeyAlias: "HostKeyAlias", HostName: "HostName", IdentitiesOnly: "IdentitiesOnly",
-	IdentityAgent: "IdentityAgent", IdentityFile: "IdentityFile", KexAlgorithms: "KexAlgorithms", MACs: "MACs", Port: "Port",
+	IdentityAgent: "IdentityAgent", IdentityFile: "IdentityFile", KexAlgorithms: "KexAlgorithms", KnownHostsCommand: "KnownHostsCommand", MACs: "MACs", Port: "Port",
 	ProxyCommand: "ProxyCommand", ProxyJump: "ProxyJump", PubkeyAcceptedAlgorithms: "PubkeyAcceptedAlgorithms",
 	RevokedHostKeys: "RevokedHostKeys", ServerAliveCountMax: "ServerAliveCountMax", ServerAliveInterval: "ServerAliveInterval",
 	StrictHostKeyChecking: "StrictHostKeyChecking", User: "User", UserKnownHostsFile: "UserKnownHostsFile",
@@ -96,7 +97,7 @@ const otherKeywords = `
 	globalknownhostsfile2 gssapiauthentication gssapiclientidentity gssapidelegatecredentials gssapikexalgorithms gssapikeyexchange
 	gssapirenewalforcesrekey gssapiserveridentity gssapitrustdns hostbasedacceptedalgorithms hostbasedauthentication
 	hostbasedkeytypes ipqos kbdinteractiveauthentication kbdinteractivedevices keepalive kerberosauthentication
-	kerberostgtpassing knownhostscommand localcommand localforward loglevel logverbose nohostauthenticationforlocalhost
+	kerberostgtpassing localcommand localforward loglevel logverbose nohostauthenticationforlocalhost
 	numberofpasswordprompts obscurekeystroketiming passwordauthentication permitlocalcommand permitremoteopen pkcs11provider
 	preferredauthentications protocol protocolkeepalives proxyusefdpass pubkeyauthentication refuseconnection rekeylimit
 	remotecommand remoteforward requesttty requiredrsasize rhostsauthentication rhostsrsaauthentication

@@ -43,14 +43,14 @@ func nextWord(s string) (word, rest string, err error) {
 }
 
 // splitWords divides the arguments of a keyword. Quotes of both kinds hold words together, a backslash stands before quotes,
-// before itself and, outside of quotes, before a blank; "#" begins a comment where a word could begin.
-func splitWords(s string) ([]string, error) {
+// before itself and, outside of quotes, before a blank; "#" begins a comment where a word could begin, if there are comments.
+func splitWords(s string, comments bool) ([]string, error) {
 	var words []string
 	for i := 0; i < len(s); i++ {
 		if s[i] == ' ' || s[i] == '\t' {
 			continue
 		}
-		if s[i] == '#' {
+		if s[i] == '#' && comments {
 			break
 		}
 		var word strings.Builder

@@ -104,7 +104,7 @@ func asSSH(t interface{ Fatalf(string, ...any) }, r *Result) map[string][]string
 				if texts[0], err = expandTilde(texts[0], r.lookup.config.local.Home); err != nil {
 					t.Fatalf("%v", err)
 				}
-			case ProxyCommand, ProxyJump, RevokedHostKeys:
+			case ProxyCommand, ProxyJump, RevokedHostKeys, KnownHostsCommand:
 				if strings.EqualFold(texts[0], "none") {
 					texts = nil
 				}

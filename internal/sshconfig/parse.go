@@ -166,7 +166,7 @@ func (p *parser) line(f *file, text string, at Origin, from origin) {
 		}
 		return
 	}
-	words, err := splitWords(rest)
+	words, err := splitWords(rest, true)
 	if err != nil {
 		p.fail(at, "%s: %w", name, err)
 		return

@@ -47,6 +47,7 @@ func (r *Result) Settings() (Settings, error) {
 	ssh.HostKeyAlias = s.first(HostKeyAlias)
 	ssh.KnownHosts = s.files(UserKnownHostsFile)
 	ssh.GlobalKnownHosts = s.files(GlobalKnownHostsFile)
+	ssh.KnownHostsCommand = s.knownHostsCommand()
 	ssh.RevokedHostKeys = s.files(RevokedHostKeys)
 	ssh.HashKnownHosts = s.first(HashKnownHosts) == "yes"
 	ssh.ProxyCommand = s.one(ProxyCommand, s.command)

@@ -43,15 +43,7 @@ const commandSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 func (l *lookup) expandCommand(s, allowed string) (string, error) {
 	var unsafe error
 	text, err := expandTokens(s, allowed, func(t byte) string {
-		given := ""
-		switch t {
-		case 'h', 'k', 'n':
-			given = l.query.Host
-		case 'j':
-			given = l.query.Jump
-		case 'r':
-			given = l.query.User
-		}
+		given := l.given(t)
 		if strings.HasPrefix(given, "-") || strings.ContainsFunc(given, func(r rune) bool { return !strings.ContainsRune(commandSafe, r) }) {
 			unsafe = fmt.Errorf("%q is no name that is put into a command, where a shell could take it for something else", given)
 		}
@@ -61,6 +53,19 @@ func (l *lookup) expandCommand(s, allowed string) (string, error) {
 		err = unsafe
 	}
 	return text, err
+}
+
+// given is what of a token's text may come from elsewhere than from the files.
+func (l *lookup) given(t byte) string {
+	switch t {
+	case 'h', 'k', 'n':
+		return l.query.Host
+	case 'j':
+		return l.query.Jump
+	case 'r':
+		return l.query.User
+	}
+	return ""
 }
 
 // expandEnv replaces ${NAME}.

@@ -57,6 +57,7 @@ StrictHostKeyChecking no
 HostKeyAlias alias
 UserKnownHostsFile ~/known /known-%k
 GlobalKnownHostsFile /global
+KnownHostsCommand "/bin/key finder" '%H %I' %n%%h %% ${KEYS} # %K
 RevokedHostKeys ~/revoked /revoked-%h ${KEYS}
 HashKnownHosts yes
 ProxyCommand nc -x %n %h %p %r %%
@@ -79,8 +80,9 @@ PubkeyAcceptedAlgorithms e
 		Identities: []string{"/home/me/.ssh/id-web", "/keys/deploy@web.example:2222", "none"}, IdentitiesOnly: true,
 		Certificates: []string{"/home/me/cert-box-box.example-1000-me-alias"}, Agent: "/agent",
 		HostKeys: "insecure", HostKeyAlias: "alias", KnownHosts: []string{"/home/me/known", "/known-alias"}, GlobalKnownHosts: []string{"/global"},
-		RevokedHostKeys: []string{"/home/me/revoked", "/revoked-web.example", "/keys"},
-		HashKnownHosts:  true, ProxyCommand: "nc -x web web.example 2222 deploy %", ConnectTimeout: time.Minute, KeepaliveInterval: -1,
+		KnownHostsCommand: []string{"/bin/key finder", "%H %I", "web%%h", "%%", "/keys", "#", "%K"},
+		RevokedHostKeys:   []string{"/home/me/revoked", "/revoked-web.example", "/keys"},
+		HashKnownHosts:    true, ProxyCommand: "nc -x web web.example 2222 deploy %", ConnectTimeout: time.Minute, KeepaliveInterval: -1,
 		KeepaliveCount: 4, AddressFamily: "inet", BindAddress: "127.0.0.2", Ciphers: "+a", KeyExchanges: "^b", MACs: "-c",
 		HostKeyAlgorithms: "d", PubkeyAlgorithms: "e",
 	}}
@@ -100,6 +102,46 @@ PubkeyAcceptedAlgorithms e
 	got, err = settingsOf(t, "", Query{Host: "h"})
 	if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", Settings{Addr: "h"}) {
 		t.Error(got, err)
+	}
+}
+
+// What a KnownHostsCommand is given is what was said, whatever it looks like; a program is named by its path.
+func TestKnownHostsCommand(t *testing.T) {
+	key := func(t byte) string { return "<" + string(t) + "%h>" }
+	for text, want := range map[string]string{
+		`/find %H %I %t %f %K %%H`:    `["/find" "<H%h>" "<I%h>" "<t%h>" "<f%h>" "<K%h>" "%H"]`,
+		`/%H%h %h`:                    `["/%H%h" "a%hb"]`,
+		`/find ${ODD} %%${ODD} %%%%h`: `["/find" "%K%%x" "%%K%%x" "%%h"]`,
+		`/find "" 'a # b' c\ d`:       `["/find" "" "a # b" "c d"]`,
+		`NONE`:                        `[]`,
+	} {
+		c, err := load(t, "HostName a%%Hb\nKnownHostsCommand "+text+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.local.Getenv = func(string) (string, bool) { return "%K%%x", true }
+		r, err := c.Lookup(t.Context(), Query{Host: "web"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := r.Settings()
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		argv, err := ExpandKeyTokens(s.SSH.KnownHostsCommand, key)
+		if got := fmt.Sprintf("%q", argv); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"find %H": "begins with the absolute path", "~/find": "begins with the absolute path", `""`: "begins with the absolute path",
+		"/find %T": "no token %T", "/find ${NOT_SET}": "no variable NOT_SET", "/find %n": "could take it for an option",
+	} {
+		_, err := settingsOf(t, "KnownHostsCommand "+text+"\n", Query{Host: "-web"})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "config:1: KnownHostsCommand: ") {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
 

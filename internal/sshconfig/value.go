@@ -15,12 +15,12 @@ import (
 // which each is a file.
 func check(k Keyword, words []string, raw string) ([]string, error) {
 	switch k {
-	case ProxyCommand, ProxyJump: // the rest of the line as it is
+	case ProxyCommand, ProxyJump, KnownHostsCommand: // the rest of the line as it is
 		text := strings.TrimLeft(raw, whitespace+"=")
-		if k == ProxyCommand {
-			return []string{text}, nil
+		if k == ProxyJump {
+			return checkJump(text)
 		}
-		return checkJump(text)
+		return []string{text}, nil
 	case UserKnownHostsFile, GlobalKnownHostsFile, RevokedHostKeys:
 		for _, word := range words {
 			switch {

@@ -142,6 +142,9 @@ type handshake struct {
 	auth    *Auth
 	timeout time.Duration
 
+	moreKeys   *HostKeys // what KnownHostsCommand says; nil = nothing
+	trustedKey []byte    // that the host has shown
+
 	since        time.Time    // when the clock of the attempt began; of the dialing goroutine alone
 	stage        atomic.Int32 // stage
 	sentPassword atomic.Bool

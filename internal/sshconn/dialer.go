@@ -1,6 +1,7 @@
 package sshconn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -111,6 +112,10 @@ func (d *Dialer) dial(ctx context.Context, host inventory.Host) (c *Conn, since 
 	if err := d.opts.Auth.prepare(ctx, host); err != nil {
 		return nil, since, err
 	}
+	more, err := d.opts.HostKeys.fromCommand(ctx, host, orderKeys, nil)
+	if err != nil {
+		return nil, since, err
+	}
 	opts := d.optionsFor(host)
 	raw, since, err := d.transport(ctx, host, opts)
 	if err != nil {
@@ -122,7 +127,7 @@ func (d *Dialer) dial(ctx context.Context, host inventory.Host) (c *Conn, since 
 	}
 	// Canceling closes the transport; the handshake then ends with an error.
 	stop := context.AfterFunc(ctx, func() { _ = link.Close() })
-	hs := &handshake{host: host, link: link, auth: d.opts.Auth, timeout: opts.ConnectTimeout, since: since}
+	hs := &handshake{host: host, link: link, auth: d.opts.Auth, timeout: opts.ConnectTimeout, since: since, moreKeys: more}
 	shown := d.opts.HostKeys.questions.expect()
 	defer shown()
 	config, err := d.clientConfig(ctx, hs, shown)
@@ -214,7 +219,7 @@ func (d *Dialer) clientConfig(ctx context.Context, hs *handshake, shown func()) 
 	if err != nil {
 		return nil, err
 	}
-	offered, err := d.algorithms(hs.host, keys)
+	offered, err := d.algorithms(hs.host, keys, hs.moreKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -225,14 +230,35 @@ func (d *Dialer) clientConfig(ctx context.Context, hs *handshake, shown func()) 
 		ClientVersion:     "SSH-2.0-mgmt-remote",
 		HostKeyAlgorithms: offered.hostKeys,
 		HostKeyCallback: func(_ string, remote net.Addr, key ssh.PublicKey) error {
+			if hs.trustedKey != nil && bytes.Equal(key.Marshal(), hs.trustedKey) {
+				return nil // keys are exchanged anew from time to time
+			}
 			hs.stage.Store(int32(stageKeys))
-			err := keys.check(hs.host, remote, key)
-			if errors.Is(err, errAskPerson) {
-				return hs.pause(func() error { return keys.questions.ask(ctx, keys, hs.host, plainKey(key), shown) })
+			err := d.checkKey(ctx, hs, keys, remote, key, shown)
+			if err == nil {
+				hs.trustedKey = key.Marshal()
 			}
 			shown()
 			return err
 		},
 		AuthCallback: login.next,
 	}, nil
+}
+
+// checkKey decides about the key that a host shows; shown is called when that is done, or the host waits for a person.
+func (d *Dialer) checkKey(ctx context.Context, hs *handshake, keys *HostKeys, remote net.Addr, key ssh.PublicKey, shown func()) error {
+	more := hs.moreKeys
+	if more != nil { // what was asked before may depend on the key
+		if err := hs.pause(func() (err error) {
+			more, err = d.opts.HostKeys.fromCommand(ctx, hs.host, findKeys, key)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	err := keys.check(hs.host, remote, key, more)
+	if errors.Is(err, errAskPerson) {
+		return hs.pause(func() error { return keys.questions.ask(ctx, keys, hs.host, plainKey(key), shown) })
+	}
+	return err
 }

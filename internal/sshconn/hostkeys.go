@@ -73,16 +73,17 @@ type HostKeys struct {
 	confirm   Confirmer     // nil = nobody
 	questions *keyQuestions // shared by all sets, as is revoked
 	revoked   *revoked.Files
+	commands  *keyCommands
 
 	setsMu sync.Mutex
 	sets   map[string]*HostKeys // of hosts with files of their own
 
 	mu     sync.RWMutex
 	db     *knownhosts.HostKeyDB
-	plain  map[string][]ssh.PublicKey // by the exact name in the file, so that thousands of hosts don't each scan thousands of lines
-	denied map[string]struct{}        // revoked keys
-	states []fileState                // of files, when they were read
-	wrote  map[string]struct{}        // names remembered since then, which db doesn't know
+	plain  map[string][]ssh.PublicKey      // by the exact name in the file, so that thousands of hosts don't each scan thousands of lines
+	denied map[string]xknownhosts.KnownKey // revoked keys
+	states []fileState                     // of files, when they were read
+	wrote  map[string]struct{}             // names remembered since then, which db doesn't know
 }
 
 type fileState struct {
@@ -98,7 +99,7 @@ func (s fileState) same(info fs.FileInfo) bool {
 
 // NewHostKeys reads the files. A line that can't be parsed is an error that names file and line.
 func NewHostKeys(opts HostKeyOptions) (*HostKeys, error) {
-	h := &HostKeys{policy: opts.Policy, files: opts.Files, confirm: opts.Confirm, questions: &keyQuestions{}, revoked: &revoked.Files{}}
+	h := &HostKeys{policy: opts.Policy, files: opts.Files, confirm: opts.Confirm, questions: &keyQuestions{}, revoked: &revoked.Files{}, commands: newKeyCommands()}
 	if h.policy == Insecure {
 		return h, nil
 	}
@@ -124,7 +125,7 @@ func NewHostKeys(opts HostKeyOptions) (*HostKeys, error) {
 func (h *HostKeys) load() error {
 	var present []string
 	states := make([]fileState, len(h.files))
-	plain, denied := map[string][]ssh.PublicKey{}, map[string]struct{}{}
+	plain, denied := map[string][]ssh.PublicKey{}, map[string]xknownhosts.KnownKey{}
 	for i, name := range h.files {
 		info, err := os.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -149,19 +150,19 @@ func (h *HostKeys) load() error {
 
 // indexFile collects the lines without marker, hash, wildcard and negation. Lines that it can't read are left to the
 // library, which reports them.
-func indexFile(name string, plain map[string][]ssh.PublicKey, denied map[string]struct{}) error {
+func indexFile(name string, plain map[string][]ssh.PublicKey, denied map[string]xknownhosts.KnownKey) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	lines := bufio.NewScanner(f)
-	for lines.Scan() {
+	for number := 1; lines.Scan(); number++ {
 		marker, hosts, key, _, _, err := ssh.ParseKnownHosts(lines.Bytes())
 		switch {
 		case err != nil:
 		case marker == "revoked":
-			denied[string(key.Marshal())] = struct{}{}
+			denied[string(key.Marshal())] = xknownhosts.KnownKey{Key: key, Filename: name, Line: number}
 		case marker == "" && !strings.ContainsAny(strings.Join(hosts, ""), "*?!|"):
 			for _, host := range hosts {
 				plain[host] = append(plain[host], key)
@@ -198,24 +199,16 @@ var preferred = func() []string {
 
 // algorithms returns what to negotiate with a host: the types of the keys we know first, or a host with several keys would show
 // one that we don't know. The others follow, so that a host that gave up a key type is reported as changed.
-func (h *HostKeys) algorithms(host inventory.Host) []string {
+func (h *HostKeys) algorithms(host inventory.Host, more *HostKeys) []string {
 	if h.policyFor(host) == Insecure {
 		return withCertificates(host, preferred)
 	}
 	address := keyAddress(host)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	var known []string
-	if keys := h.plain[knownhosts.Normalize(address)]; len(keys) > 0 {
-		for _, key := range keys {
-			if key.Type() == ssh.KeyAlgoRSA {
-				known = append(known, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256) // RFC 8332: algorithms of the same key format
-				continue
-			}
-			known = append(known, key.Type())
-		}
-	} else {
-		known = h.db.HostKeyAlgorithms(address)
+	known := h.known(address)
+	if more != nil {
+		known = slices.Concat(known, more.known(address))
 	}
 	supported := ssh.SupportedAlgorithms().HostKeys // SHA-1 signatures (ssh-rsa) are not among them
 	var list []string
@@ -227,8 +220,24 @@ func (h *HostKeys) algorithms(host inventory.Host) []string {
 	return withCertificates(host, list)
 }
 
-// check is an ssh.HostKeyCallback for a host. errAskPerson says that a person is to be asked.
-func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey) error {
+// known are the algorithms of the keys that are known of a host. It is called with mu held.
+func (h *HostKeys) known(address string) (list []string) {
+	keys := h.plain[knownhosts.Normalize(address)]
+	if len(keys) == 0 {
+		return h.db.HostKeyAlgorithms(address)
+	}
+	for _, key := range keys {
+		if key.Type() == ssh.KeyAlgoRSA {
+			list = append(list, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256) // RFC 8332: algorithms of the same key format
+			continue
+		}
+		list = append(list, key.Type())
+	}
+	return list
+}
+
+// check is an ssh.HostKeyCallback for a host, of which more may be known. errAskPerson says that a person is to be asked.
+func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey, more *HostKeys) error {
 	if err := h.refuseRevoked(host, key); err != nil {
 		return err
 	}
@@ -238,7 +247,7 @@ func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey
 	}
 	address := keyAddress(host)
 	h.mu.RLock()
-	err := h.look(address, remote, key)
+	err := h.lookInBoth(more, address, remote, key)
 	h.mu.RUnlock()
 	if err == nil {
 		return nil
@@ -251,7 +260,7 @@ func (h *HostKeys) check(host inventory.Host, remote net.Addr, key ssh.PublicKey
 			return fault.Wrap(fault.Untrusted, "read known_hosts", err)
 		}
 	}
-	if err = h.look(address, remote, key); err == nil {
+	if err = h.lookInBoth(more, address, remote, key); err == nil {
 		return nil
 	}
 	key = plainKey(key)
@@ -284,9 +293,12 @@ func (h *HostKeys) look(address string, remote net.Addr, key ssh.PublicKey) erro
 	if !is {
 		return h.lookUp(address, remote, key)
 	}
+	if k, revoked := h.denied[string(cert.SignatureKey.Marshal())]; revoked {
+		return &xknownhosts.RevokedError{Revoked: k}
+	}
 	err := h.lookUp(address, remote, cert)
-	if _, revoked := h.denied[string(cert.SignatureKey.Marshal())]; err == nil || revoked {
-		return err
+	if err == nil {
+		return nil
 	}
 	plain := h.lookUp(address, remote, cert.Key)
 	var no *xknownhosts.KeyError
@@ -354,35 +366,4 @@ func appendLine(name, line string) (err error) {
 	}
 	_, err = f.WriteString(line + "\n")
 	return err
-}
-
-// untrusted says what a person needs to decide: the fingerprint, and where the other key is written.
-func untrusted(host inventory.Host, key ssh.PublicKey, err error) error {
-	fingerprint := key.Type() + " " + ssh.FingerprintSHA256(key)
-	var revoked *xknownhosts.RevokedError
-	var unknown *xknownhosts.KeyError
-	switch {
-	case errors.As(err, &revoked):
-		return fault.New(fault.Untrusted, "check the host key", "the key %s is revoked in %s:%d", fingerprint, revoked.Revoked.Filename, revoked.Revoked.Line).
-			WithRemedy("do not connect; ask whoever revoked it")
-	case errors.As(err, &unknown) && len(unknown.Want) > 0:
-		old := unknown.Want[0]
-		for _, k := range unknown.Want {
-			if k.Key.Type() == key.Type() {
-				old = k
-				break
-			}
-		}
-		return fault.New(fault.Untrusted, "check the host key", "the host key has changed: it is now %s, but %s:%d says %s %s",
-			fingerprint, old.Filename, old.Line, old.Key.Type(), ssh.FingerprintSHA256(old.Key)).
-			WithRemedy("somebody may be intercepting; if the host was reinstalled, remove the old key: ssh-keygen -R '%s'", knownhosts.Normalize(keyAddress(host)))
-	case errors.As(err, &unknown):
-		from := ""
-		if host.Jump != nil { // it may not be reached from here
-			from = "on jump host " + host.Jump.Name + " "
-		}
-		return fault.New(fault.Untrusted, "check the host key", "the host is unknown, its key is %s", fingerprint).
-			WithRemedy("compare the fingerprint with the host's, then %sssh-keyscan -p %d %s >> ~/.ssh/known_hosts, or use --host-key=accept-new or ask", from, host.Port, host.Addr)
-	}
-	return fault.Wrap(fault.Untrusted, "check the host key", err)
 }

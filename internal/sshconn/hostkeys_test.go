@@ -174,7 +174,7 @@ func TestKnownTypeIsNegotiated(t *testing.T) {
 		must(t, err)
 	}
 	h := newHostKeys(t, HostKeyOptions{Files: []string{knownHosts(t, "h.example:22", public)}})
-	if got := fmt.Sprint(h.algorithms(testHost)[:2]); got != "[rsa-sha2-512 rsa-sha2-256]" || strings.Contains(fmt.Sprint(h.algorithms(testHost)), "ssh-rsa]") {
+	if got := fmt.Sprint(h.algorithms(testHost, nil)[:2]); got != "[rsa-sha2-512 rsa-sha2-256]" || strings.Contains(fmt.Sprint(h.algorithms(testHost, nil)), "ssh-rsa]") {
 		t.Error(got)
 	}
 }

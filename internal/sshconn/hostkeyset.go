@@ -62,7 +62,7 @@ func (h *HostKeys) of(host inventory.Host) (*HostKeys, error) {
 	if set := h.sets[id]; set != nil {
 		return set, nil
 	}
-	set := &HostKeys{policy: h.policy, files: files, confirm: h.confirm, questions: h.questions, revoked: h.revoked}
+	set := &HostKeys{policy: h.policy, files: files, confirm: h.confirm, questions: h.questions, revoked: h.revoked, commands: h.commands}
 	if len(mine) > 0 {
 		set.target = mine[0]
 	}

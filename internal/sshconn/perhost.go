@@ -68,8 +68,8 @@ type algorithms struct {
 	ciphers, kex, macs, hostKeys []string
 }
 
-func (d *Dialer) algorithms(host inventory.Host, keys *HostKeys) (a algorithms, err error) {
-	a = algorithms{ciphers: ciphers, hostKeys: keys.algorithms(host)}
+func (d *Dialer) algorithms(host inventory.Host, keys, more *HostKeys) (a algorithms, err error) {
+	a = algorithms{ciphers: ciphers, hostKeys: keys.algorithms(host, more)}
 	s := host.SSH
 	if s == nil {
 		return a, nil

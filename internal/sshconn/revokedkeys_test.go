@@ -160,7 +160,7 @@ func TestKeyBehindACertificate(t *testing.T) {
 		"a person is asked":                {Ask, "", nil},
 		"the key has changed":              {AcceptNew, knownhosts.Line([]string{"h.example"}, newSigner(t).PublicKey()), []string{"has changed: it is now ssh-ed25519 " + ssh.FingerprintSHA256(key)}},
 		"the authority is marked revoked":  {Strict, "@revoked * " + string(ssh.MarshalAuthorizedKey(ca.PublicKey())) + authority + known, []string{"revoked"}},
-		"the same, without a good one":     {Strict, "@revoked * " + string(ssh.MarshalAuthorizedKey(ca.PublicKey())) + known, []string{"authorities"}},
+		"the same, without a good one":     {Strict, "@revoked * " + string(ssh.MarshalAuthorizedKey(ca.PublicKey())) + known, []string{"its authority", "is revoked in"}},
 		"the key is marked revoked":        {Strict, "@revoked * " + string(ssh.MarshalAuthorizedKey(key)) + known, []string{"revoked"}},
 		"the key is marked revoked, taken": {AcceptNew, "@revoked * " + string(ssh.MarshalAuthorizedKey(key)), []string{"revoked"}},
 	} {
