@@ -115,6 +115,7 @@ func New(opts Options) (*Fleet, error) {
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	f.lookAhead()
 	for _, h := range opts.Hosts {
 		if _, err := f.register(h); err != nil {
 			return nil, errors.Join(err, f.Close())

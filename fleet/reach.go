@@ -21,7 +21,7 @@ func (f *Fleet) reach(h Host) (inventory.Host, error) {
 	if err != nil {
 		return to, err // it is about no host
 	}
-	s, err := f.look(sshconfig.Query{Host: h.Addr, User: h.User, Port: h.Port, Jump: h.Jump})
+	s, err := f.look(query(h))
 	if err != nil {
 		return to, fault.Wrap(fault.Environment, "connect", err).WithHost(h.Name)
 	}
@@ -40,6 +40,29 @@ func (f *Fleet) reach(h Host) (inventory.Host, error) {
 		return to, fault.Wrap(fault.Environment, "connect", err).WithHost(h.Name)
 	}
 	return to.Through(hops), nil
+}
+
+// lookAhead has the names of all hosts looked for at the same time, where the configuration asks name servers. What is wrong is told
+// when hosts are reached.
+func (f *Fleet) lookAhead() {
+	var queries []sshconfig.Query
+	for _, h := range f.opts.Hosts {
+		if h.reached == nil {
+			h.Jump = cmp.Or(h.Jump, f.opts.SSH.Jump)
+			queries = append(queries, query(h))
+		}
+	}
+	if len(queries) == 0 {
+		return // a continued run does not need the configuration
+	}
+	if config, err := f.config(); err == nil {
+		config.Prepare(f.stopping, queries)
+	}
+}
+
+// query is how the configuration is asked about a host.
+func query(h Host) sshconfig.Query {
+	return sshconfig.Query{Host: h.Addr, User: h.User, Port: h.Port, Jump: h.Jump}
 }
 
 func (f *Fleet) look(q sshconfig.Query) (sshconfig.Settings, error) {
@@ -115,7 +138,7 @@ func (f *Fleet) hops(jump string, depth int) ([]inventory.Host, error) {
 			q.Port = hop.Port
 		}
 		if i > 0 {
-			q.Jump = inventory.NoJump
+			q.Jump, q.Proxied = inventory.NoJump, true
 		}
 		s, err := f.look(q)
 		if err != nil {

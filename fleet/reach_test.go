@@ -12,6 +12,7 @@ import (
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/test/nameserver"
 )
 
 // configured makes options with a file of OpenSSH's configuration and a fleet that is not run.
@@ -73,7 +74,14 @@ Host db
   RevokedHostKeys /revoked
 Host loop
   ProxyJump loop
+Host short
+  CanonicalizeHostname yes
+  CanonicalDomains nowhere.test full.test
+Match canonical host short.full.test
+  Port 2277
+  ProxyJump second
 `
+	nameserver.Start(t, nil, "short.full.test").Default(t)
 	second := "@first:2222 > gate@192.0.2.2:22 > @third:2203"
 	for _, c := range []struct {
 		name   string
@@ -87,6 +95,8 @@ Host loop
 		{"another jump host", Host{Addr: "web1", Jump: "x@third"}, nil, "@never:22 > x@third:2203 > deploy@web1.example:2201"}, // third has one of its own
 		{"jump hosts for all", Host{Addr: "elsewhere"}, func(s *SSH) { s.Jump = "second" }, "@first:2222 > gate@192.0.2.2:22 > @elsewhere:22"},
 		{"a port of a jump host", Host{Addr: "elsewhere"}, func(s *SSH) { s.Jump = "other,third:22" }, "@other:22 > @third:22 > @elsewhere:22"},
+		{"a full name", Host{Addr: "short"}, nil, "@first:2222 > gate@192.0.2.2:22 > @short.full.test:2277"},
+		{"not of one behind others", Host{Addr: "elsewhere"}, func(s *SSH) { s.Jump = "other,short" }, "@other:22 > @short:22 > @elsewhere:22"},
 		{"no file", Host{Addr: "web1"}, func(s *SSH) { s.Config = "none" }, "@web1:22"},
 		{"a proxy command", Host{Addr: "db"}, nil, "ProxyCommand:nc db 22 ConnectTimeout:3s KeepaliveInterval:4s"},
 		{"settings", Host{Addr: "db"}, nil, "HostKeys:accept-new HostKeyAlias: KnownHosts:[/known]"},

@@ -53,6 +53,7 @@ func saidPort(e *inventory.Entry) int {
 
 // sshValue is what OpenSSH's configuration says about a host with one keyword.
 type sshValue struct {
+	name    string
 	keyword sshconfig.Keyword
 	sshconfig.Value
 }
@@ -77,7 +78,11 @@ func (f *sshFlags) explain(cmd *cobra.Command, e *inventory.Entry) ([]sshValue, 
 			continue
 		}
 		for _, v := range result.Values(k) {
-			values = append(values, sshValue{k, v})
+			values = append(values, sshValue{k.String(), k, v})
+		}
+		if k == sshconfig.CanonicalizeHostname && result.Canonical != "" {
+			at := result.Values(k)[0].Origin
+			values = append(values, sshValue{"canonical name", sshconfig.HostName, sshconfig.Value{Text: []string{result.Canonical}, Origin: at}})
 		}
 	}
 	return values, nil
@@ -86,6 +91,6 @@ func (f *sshFlags) explain(cmd *cobra.Command, e *inventory.Entry) ([]sshValue, 
 // sshTable writes them below the other facts.
 func sshTable(w *tabwriter.Writer, values []sshValue) {
 	for _, v := range values {
-		_, _ = fmt.Fprintf(w, "ssh %s\t%s\t%s\n", v.keyword, cell(strings.Join(v.Text, " ")), cell(v.Origin.String())) // Flush has the error
+		_, _ = fmt.Fprintf(w, "ssh %s\t%s\t%s\n", v.name, cell(strings.Join(v.Text, " ")), cell(v.Origin.String())) // Flush has the error
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/user"
@@ -35,21 +36,26 @@ type Options struct {
 type Local struct {
 	User, UID, Home, Host string
 	Getenv                func(string) (string, bool)
+	Resolver              *net.Resolver // who is asked by CanonicalizeHostname; nil = as for all connections
 }
 
 // Config is what the files say. It can be used by several goroutines.
 type Config struct {
-	files []*file
-	final bool
-	local Local
+	files     []*file
+	final     bool // some Match line has "final": what fits is looked for twice
+	canonical bool // some line is CanonicalizeHostname
+	local     Local
 
 	mu      sync.Mutex
 	answers map[string]execAnswer // of Match exec
+
+	namesMu sync.Mutex
+	names   map[string]*name // that were looked for, by family and what is wanted
 }
 
 // Load reads the files. The error is a fault, and tells all that is wrong, each with file and line.
 func Load(o Options) (*Config, error) {
-	c := &Config{local: o.Local, answers: map[string]execAnswer{}}
+	c := &Config{local: o.Local, answers: map[string]execAnswer{}, names: map[string]*name{}}
 	if err := c.local.complete(); err != nil {
 		return nil, fault.Wrap(fault.Environment, "read ssh_config", err)
 	}
@@ -79,7 +85,7 @@ func Load(o Options) (*Config, error) {
 	if err := errors.Join(p.problems...); err != nil {
 		return nil, fault.Wrap(fault.Environment, "read ssh_config", err).WithRemedy("correct it, or leave it out with -F none")
 	}
-	c.final = p.final
+	c.final, c.canonical = p.final, p.canonical
 	return c, nil
 }
 
@@ -116,6 +122,8 @@ type Query struct {
 	User string // "" = not said
 	Port int    // 0 = not said
 	Jump string // as ProxyJump; "" = not said
+	// Proxied is a host that is reached through another, which is none of the files' business.
+	Proxied bool
 }
 
 // Value is what was said with a keyword.
@@ -126,8 +134,9 @@ type Value struct {
 
 // Result is what the files say about a host.
 type Result struct {
-	values [keywords][]Value
-	lookup *lookup
+	Canonical string // what CanonicalizeHostname made of the name; "" = nothing
+	values    [keywords][]Value
+	lookup    *lookup
 }
 
 // Values are those of a keyword, the first being the one that counts; IdentityFile and CertificateFile may have several that do.
@@ -155,10 +164,17 @@ func (c *Config) Lookup(ctx context.Context, q Query) (*Result, error) {
 		if _, ip := netip.ParseAddr(l.host); ip != nil {
 			l.host = strings.ToLower(l.host)
 		}
-		l.name = l.host
-		if c.final {
-			l.final = true
-			err = l.pass()
+		var again bool
+		named := l.host
+		if again, err = l.canonicalize(); err == nil {
+			l.name = l.host
+			if l.host != named {
+				r.Canonical = l.host
+			}
+			if c.final || again {
+				l.final = true
+				err = l.pass()
+			}
 		}
 	}
 	if err != nil {

@@ -12,6 +12,11 @@ type Keyword uint8
 const (
 	AddressFamily Keyword = iota
 	BindAddress
+	CanonicalDomains
+	CanonicalizeFallbackLocal
+	CanonicalizeHostname
+	CanonicalizeMaxDots
+	CanonicalizePermittedCNAMEs
 	CertificateFile
 	Ciphers
 	ConnectTimeout
@@ -47,6 +52,8 @@ const (
 
 var keywordNames = [keywords]string{
 	AddressFamily: "AddressFamily", BindAddress: "BindAddress", CertificateFile: "CertificateFile", Ciphers: "Ciphers",
+	CanonicalDomains: "CanonicalDomains", CanonicalizeFallbackLocal: "CanonicalizeFallbackLocal", CanonicalizeHostname: "CanonicalizeHostname",
+	CanonicalizeMaxDots: "CanonicalizeMaxDots", CanonicalizePermittedCNAMEs: "CanonicalizePermittedCNAMEs",
 	ConnectTimeout: "ConnectTimeout", GlobalKnownHostsFile: "GlobalKnownHostsFile", HashKnownHosts: "HashKnownHosts",
 	HostKeyAlgorithms: "HostKeyAlgorithms", HostKeyAlias: "HostKeyAlias", HostName: "HostName", IdentitiesOnly: "IdentitiesOnly",
 	IdentityAgent: "IdentityAgent", IdentityFile: "IdentityFile", KexAlgorithms: "KexAlgorithms", KnownHostsCommand: "KnownHostsCommand", MACs: "MACs", Port: "Port",
@@ -89,8 +96,7 @@ var byName = func() map[string]Keyword {
 
 // otherKeywords are all others that OpenSSH up to 10 knows, and those that Debian, Red Hat and Apple add.
 const otherKeywords = `
-	addkeystoagent afstokenpassing batchmode bindinterface canonicaldomains canonicalizefallbacklocal canonicalizehostname
-	canonicalizemaxdots canonicalizepermittedcnames casignaturealgorithms challengeresponseauthentication channeltimeout checkhostip
+	addkeystoagent afstokenpassing batchmode bindinterface casignaturealgorithms challengeresponseauthentication channeltimeout checkhostip
 	cipher clearallforwardings compression compressionlevel connectionattempts controlmaster controlpath controlpersist
 	dsaauthentication dynamicforward enableescapecommandline enablesshkeysign escapechar exitonforwardfailure fallbacktorsh
 	fingerprinthash forkafterauthentication forwardagent forwardx11 forwardx11timeout forwardx11trusted gatewayports

@@ -18,8 +18,8 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 )
 
-// sshG is what the real ssh says about a host: the values of each keyword, in lower case.
-func sshG(t interface{ Fatalf(string, ...any) }, file string, q Query) (map[string][]string, error) {
+// sshG is what the real ssh, run by through if there is something, says about a host: the values of each keyword, in lower case.
+func sshG(t interface{ Fatalf(string, ...any) }, file string, q Query, through ...string) (map[string][]string, error) {
 	args := []string{"-G", "-F", file}
 	if q.User != "" {
 		args = append(args, "-l", q.User)
@@ -30,7 +30,8 @@ func sshG(t interface{ Fatalf(string, ...any) }, file string, q Query) (map[stri
 	if q.Jump != "" {
 		args = append(args, "-J", q.Jump)
 	}
-	cmd := exec.Command("ssh", append(args, q.Host)...)
+	words := slices.Concat(through, []string{"ssh"}, args, []string{q.Host})
+	cmd := exec.Command(words[0], words[1:]...)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	cmd.Env = append(os.Environ(), "SHELL=/bin/sh")
@@ -43,6 +44,7 @@ func sshG(t interface{ Fatalf(string, ...any) }, file string, q Query) (map[stri
 	values := map[string][]string{}
 	for line := range strings.Lines(out.String()) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name = strings.ToLower(name) // but for one
 		values[name] = append(values[name], value)
 	}
 	return values, nil
@@ -88,6 +90,8 @@ func asSSH(t interface{ Fatalf(string, ...any) }, r *Result) map[string][]string
 			case StrictHostKeyChecking:
 				texts = []string{map[string]string{"yes": "true", "no": "false"}[texts[0]]}
 				texts[0] = cmp.Or(texts[0], r.Values(k)[0].Text[0])
+			case CanonicalizeHostname:
+				texts[0] = map[string]string{"yes": "true", "no": "false", "always": "always"}[texts[0]]
 			case UserKnownHostsFile, GlobalKnownHostsFile:
 				words := slices.Clone(r.Values(k)[0].Text)
 				for i, word := range words {

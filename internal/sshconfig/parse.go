@@ -57,6 +57,8 @@ type parser struct {
 	final    bool   // some Match line has "final": what fits is looked for twice
 	problems []error
 	reading  int // files read
+
+	canonical bool // some line is CanonicalizeHostname
 }
 
 func (p *parser) fail(at Origin, format string, args ...any) {
@@ -204,6 +206,7 @@ func (p *parser) line(f *file, text string, at Origin, from origin) {
 			p.fail(at, "%s: %w", k, err)
 			return
 		}
+		p.canonical = p.canonical || k == CanonicalizeHostname
 		last.content = append(last.content, directive{keyword: k, values: values, at: at})
 	}
 }

@@ -21,6 +21,8 @@ func check(k Keyword, words []string, raw string) ([]string, error) {
 			return checkJump(text)
 		}
 		return []string{text}, nil
+	case CanonicalDomains, CanonicalizePermittedCNAMEs:
+		return checkCanonical(k, words)
 	case UserKnownHostsFile, GlobalKnownHostsFile, RevokedHostKeys:
 		for _, word := range words {
 			switch {
@@ -47,7 +49,7 @@ func check(k Keyword, words []string, raw string) ([]string, error) {
 
 func checkWord(k Keyword, word string) (string, error) {
 	switch k {
-	case HashKnownHosts, IdentitiesOnly:
+	case HashKnownHosts, IdentitiesOnly, CanonicalizeFallbackLocal:
 		switch strings.ToLower(word) {
 		case "yes", "true":
 			return "yes", nil
@@ -65,6 +67,16 @@ func checkWord(k Keyword, word string) (string, error) {
 			return strings.ToLower(word), nil
 		}
 		return "", fmt.Errorf("%q: use yes, ask, accept-new or no", word)
+	case CanonicalizeHostname:
+		switch strings.ToLower(word) {
+		case "yes", "true":
+			return "yes", nil
+		case "no", "false":
+			return "no", nil
+		case always:
+			return always, nil
+		}
+		return "", fmt.Errorf("%q: use yes, always or no", word)
 	case AddressFamily:
 		switch strings.ToLower(word) {
 		case "any", "inet", "inet6":
@@ -77,7 +89,7 @@ func checkWord(k Keyword, word string) (string, error) {
 			return "", fmt.Errorf("%q is not a port from 1 to 65535", word)
 		}
 		return strconv.Itoa(port), nil
-	case ServerAliveCountMax:
+	case ServerAliveCountMax, CanonicalizeMaxDots:
 		if _, err := strconv.ParseInt(word, 10, 32); err != nil {
 			return "", fmt.Errorf("%q is not a number", word)
 		}
