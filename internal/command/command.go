@@ -46,11 +46,17 @@ func WithTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 func Run(ctx context.Context, cmd *exec.Cmd) (output string, err error) {
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err = Do(ctx, cmd)
+	if err = Do(ctx, cmd); errors.Is(err, ErrIncomplete) {
+		err = nil
+	}
 	return out.String(), err
 }
 
-// Do is Run for a command whose output goes where the caller said.
+// ErrIncomplete tells that a command ended well, and that something else holds its output open: what there is may be half of it.
+var ErrIncomplete = errors.New("it ended, but something in the background holds its output open, so that nobody knows whether that is all")
+
+// Do is Run for a command whose output goes where the caller said, and is an answer: where not all of it may be there, errors.Is(err,
+// ErrIncomplete).
 func Do(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
@@ -64,7 +70,7 @@ func Do(ctx context.Context, cmd *exec.Cmd) error {
 		KillGroup(cmd.Process.Pid)
 		return context.Cause(ctx)
 	case errors.Is(err, exec.ErrWaitDelay):
-		return nil // exit status 0, and something in the background keeps the output open
+		return ErrIncomplete
 	}
 	return err
 }

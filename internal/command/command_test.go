@@ -39,6 +39,23 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Of what something in the background may still write to, people see what there is; nobody takes it for an answer.
+func TestOutputHeldOpen(t *testing.T) {
+	const script = "echo half; sleep 1000 & echo $! >&2"
+	var stdout, stderr tail
+	held := New(t.Context(), "sh", "-c", script)
+	held.Stdout, held.Stderr = &stdout, &stderr
+	if err := Do(t.Context(), held); !errors.Is(err, ErrIncomplete) || stdout.String() != "half\n" {
+		t.Errorf("%q, %v", stdout.String(), err)
+	}
+	KillGroup(held.Process.Pid)
+	shown := New(t.Context(), "sh", "-c", script)
+	if out, err := Run(t.Context(), shown); err != nil || !strings.HasPrefix(out, "half\n") {
+		t.Errorf("%q, %v", out, err)
+	}
+	KillGroup(shown.Process.Pid)
+}
+
 // TestTheEndOfTime: even a command that ignores SIGTERM, and what it started.
 func TestTheEndOfTime(t *testing.T) {
 	ctx, cancel := WithTimeout(t.Context(), 200*time.Millisecond)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+
 	"os"
 	"strings"
 	"time"
@@ -131,7 +131,7 @@ func runExec(ctx context.Context, text string) (bool, error) {
 	ctx, cancel := command.WithTimeout(ctx, execTimeout)
 	defer cancel()
 	cmd := command.New(ctx, shell, "-c", text)
-	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+	cmd.Stderr = os.Stderr
 	err := command.Do(ctx, cmd)
 	if err == nil {
 		return true, nil
