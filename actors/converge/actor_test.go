@@ -21,10 +21,11 @@ import (
 	"github.com/mgmt-remote/mgmt-remote/internal/quiet"
 	"github.com/mgmt-remote/mgmt-remote/internal/restart"
 	"github.com/mgmt-remote/mgmt-remote/messages"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
+	leaks.VerifyTestMain(m,
 		// protoactor counts dead letters in a goroutine that lives for a second.
 		goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"),
 		// The members of the etcd cluster of TestLeaderLoss talk HTTP to each other, and a stopped one may leave connections

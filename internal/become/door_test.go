@@ -12,15 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 	"github.com/mgmt-remote/mgmt-remote/test/sshfleet"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // dial connects to a server in this process that really executes commands.
 func dial(t *testing.T) *sshconn.Conn {

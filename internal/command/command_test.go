@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func run(ctx context.Context, name string, args ...string) (string, error) {
 	return Run(ctx, New(ctx, name, args...))

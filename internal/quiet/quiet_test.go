@@ -8,13 +8,13 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 
 	"github.com/mgmt-remote/mgmt-remote/internal/keys"
 	"github.com/mgmt-remote/mgmt-remote/internal/store"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 const run = "run12345"
 

@@ -14,19 +14,19 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 )
 
 func TestMain(m *testing.M) {
 	if address := os.Getenv(proxyTo); address != "" {
 		proxyMain(address)
 	}
-	goleak.VerifyTestMain(m)
+	leaks.VerifyTestMain(m)
 }
 
 // server is the least SSH server that the client can be tested with. Commands are "echo", "cat", "fail", "kill", "block"; see exec.

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 )
 
 func TestMain(m *testing.M) {
@@ -12,5 +12,5 @@ func TestMain(m *testing.M) {
 	if what := os.Getenv("STORE_TEST_REACH"); what != "" {
 		os.Exit(reachMain(what))
 	}
-	goleak.VerifyTestMain(m)
+	leaks.VerifyTestMain(m)
 }

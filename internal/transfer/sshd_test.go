@@ -13,16 +13,15 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/mgmt-remote/mgmt-remote/fault"
 	"github.com/mgmt-remote/mgmt-remote/internal/inventory"
 	"github.com/mgmt-remote/mgmt-remote/internal/probe"
 	"github.com/mgmt-remote/mgmt-remote/internal/sshconn"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 	"github.com/mgmt-remote/mgmt-remote/test/sshd"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // dial connects to a server; the connection is closed before the server goes.
 func dial(t testing.TB, s *sshd.Server) *sshconn.Conn {

@@ -14,11 +14,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mgmt-remote/mgmt-remote/fault"
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 )
 
 func TestMain(m *testing.M) {
 	// protoactor counts dead letters in a goroutine that lives for a second.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"))
+	leaks.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"))
 }
 
 // user is an actor that does what tests tell it, in its turns, and tells what Take gave it.

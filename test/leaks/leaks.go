@@ -25,14 +25,19 @@ type patient struct {
 func (p patient) Run() int {
 	code := p.TestingM.Run()
 	if code == 0 {
-		await(patience, p.options)
+		_ = Find(p.options...) // VerifyTestMain looks once more, and tells
 	}
 	return code
 }
 
-func await(patience time.Duration, options []goleak.Option) {
+// Find is goleak.Find for a TestMain that has more to do: it waits for the last goroutines as long as VerifyTestMain.
+func Find(options ...goleak.Option) error { return find(patience, options) }
+
+func find(patience time.Duration, options []goleak.Option) (err error) {
 	over := time.Now().Add(patience)
-	for goleak.Find(options...) != nil && time.Now().Before(over) { // it waits between its looks
-		continue
+	for {
+		if err = goleak.Find(options...); err == nil || time.Now().After(over) { // it waits between its looks
+			return err
+		}
 	}
 }

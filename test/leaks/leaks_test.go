@@ -10,19 +10,17 @@ import (
 func TestMain(m *testing.M) { VerifyTestMain(m) }
 
 // What ends later than goleak looks is no leak, and what does not end is one.
-func TestAwait(t *testing.T) {
+func TestFind(t *testing.T) {
 	late := time.After(2 * time.Second)
 	go func() { <-late }()
 	current := goleak.IgnoreTopFunction("testing.(*T).Run")
-	await(time.Minute, []goleak.Option{current})
-	if err := goleak.Find(current); err != nil {
+	if err := find(time.Minute, []goleak.Option{current}); err != nil {
 		t.Error(err)
 	}
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() { <-stop }()
-	await(time.Millisecond, []goleak.Option{current})
-	if err := goleak.Find(current); err == nil {
+	if err := find(time.Millisecond, []goleak.Option{current}); err == nil {
 		t.Error("a goroutine that goes on is not seen")
 	}
 }

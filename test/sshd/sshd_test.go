@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 func config(t *testing.T, s *Server) *ssh.ClientConfig {
 	t.Helper()

@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"github.com/pkg/sftp"
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/mgmt-remote/mgmt-remote/test/leaks"
 	"github.com/mgmt-remote/mgmt-remote/test/leftovers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaks.VerifyTestMain(m) }
 
 // patience bounds everything that must happen; glance is how long something must not happen.
 const (
