@@ -23,11 +23,15 @@ const secretTimeout = 2 * time.Minute
 
 // readSecret takes the first line of what can be read from a file descriptor of this process.
 func readSecret(flag string, fd int) (fleet.Secret, error) {
-	file := os.NewFile(uintptr(fd), fmt.Sprintf("descriptor %d", fd))
-	data, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
-	if fd > 2 {
-		_ = file.Close() // only read from
+	var file *os.File
+	if standard := []*os.File{os.Stdin, os.Stdout, os.Stderr}; fd < len(standard) {
+		// Another file for the same descriptor would close it when it is collected, and what is opened next would get its number.
+		file = standard[fd]
+	} else {
+		file = os.NewFile(uintptr(fd), fmt.Sprintf("descriptor %d", fd))
+		defer file.Close() //nolint:errcheck // only read from
 	}
+	data, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", flag, err)
 	}
