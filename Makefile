@@ -6,6 +6,8 @@ BENCH      ?= .
 BENCHTIME  ?= 1s
 E2E_HOSTS  ?= 1000
 TEST_FLAGS ?=
+# Whose tests take longest are begun first; begun last, they would run alone.
+LONGEST    := ./test/e2e ./cmd/mgmt-remote ./internal/engine ./internal/shim
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
@@ -40,7 +42,7 @@ test: ## everything that must hold: deps, build, lint, all tests with the race d
 	@$(TIMED) deps  $(MAKE) --no-print-directory deps
 	@$(TIMED) build $(MAKE) --no-print-directory build
 	@$(TIMED) lint  $(MAKE) --no-print-directory lint
-	@$(TIMED) tests $(GO) test -race -count=1 -p 3 -timeout 12m -skip '^TestChaos' $(TEST_FLAGS) ./...
+	@$(TIMED) tests $(GO) test -race -count=1 -p 3 -timeout 12m -skip '^TestChaos' $(TEST_FLAGS) $(LONGEST) ./...
 	@$(TIMED) chaos $(MAKE) --no-print-directory chaos
 
 .PHONY: demo
