@@ -92,7 +92,7 @@ func (l *LogDir) update(host string) error {
 	if file == nil || err != nil {
 		return err
 	}
-	n, err := file.copyOn()
+	n, err := io.Copy(file.to, file.from)
 	l.copied[host] += n
 	if err != nil {
 		return errors.Join(err, l.files.drop(host)) // nobody knows where the files stand

@@ -3,7 +3,6 @@ package console
 import (
 	"container/list"
 	"errors"
-	"io"
 	"os"
 )
 
@@ -35,7 +34,7 @@ func (f *logFiles) get(host string) *logFile {
 		return nil
 	}
 	f.order.MoveToFront(e)
-	return e.Value.(*logFile) //nolint:forcetypeassert // see order
+	return e.Value.(*logFile)
 }
 
 // put keeps a host's files open and closes those that nobody used for longest, where there are too many.
@@ -66,11 +65,8 @@ func (f *logFiles) closeAll() error {
 }
 
 func (f *logFiles) close(e *list.Element) error {
-	file := f.order.Remove(e).(*logFile) //nolint:forcetypeassert // see order
+	file := f.order.Remove(e).(*logFile)
 	delete(f.byHost, file.host)
 	_ = file.from.Close() // it was read from
 	return file.to.Close()
 }
-
-// copyOn copies what there is more, and returns how much that was.
-func (f *logFile) copyOn() (int64, error) { return io.Copy(f.to, f.from) }

@@ -105,9 +105,9 @@ func waves(b *bytes.Buffer, waves []WaveCount) {
 
 // writeFailures writes what went wrong where, and what can be done about it. Where not all are wanted, those are left out of
 // which a table says all there is.
-func writeFailures(b *bytes.Buffer, GroupFailures []Failure, p paint, all bool) {
+func writeFailures(b *bytes.Buffer, failures []Failure, p paint, all bool) {
 	shown, hosts := 0, 0
-	for _, f := range GroupFailures {
+	for _, f := range failures {
 		text := f.Text()
 		if text == "" && all {
 			text = ResultText(messages.Result{Outcome: f.Outcome, Exit: f.Exit})

@@ -2,6 +2,7 @@ package revoked
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha1" // one of the fingerprints that lists have
 	"crypto/sha256"
 	"encoding/base64"
@@ -149,15 +150,7 @@ func (c *certificates) revoke(cert *ssh.Certificate) string {
 
 // sort is called once, before has.
 func (c *certificates) sort() {
-	slices.SortFunc(c.serials, func(a, b span) int {
-		switch {
-		case a.lo < b.lo:
-			return -1
-		case a.lo > b.lo:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(c.serials, func(a, b span) int { return cmp.Compare(a.lo, b.lo) })
 	reach := uint64(0)
 	for i := range c.serials {
 		reach = max(reach, c.serials[i].hi)
