@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -191,36 +190,20 @@ func (f *hostFlags) list(ctx context.Context) ([]byte, error) {
 	ctx, cancel := command.WithTimeout(interrupted, inventoryTimeout)
 	defer cancel()
 	c := command.New(ctx, "/bin/sh", "-c", f.program+` "$@"`, "sh", "--list")
-	stdout, stderr := bounded{most: inventory.MaxSize}, bounded{most: 4 << 10}
+	stdout, stderr := command.Head{Most: inventory.MaxSize}, command.Head{Most: 4 << 10}
 	c.Stdout, c.Stderr = &stdout, &stderr
 	err := command.Do(ctx, c)
 	switch {
 	case interrupted.Err() != nil:
 		return nil, exitError(exitInterrupted)
 	case err != nil:
-		text := strings.TrimSpace(stderr.kept.String())
+		text := strings.TrimSpace(stderr.String())
 		if text != "" {
 			text = ", and wrote\n" + text
 		}
 		return nil, fmt.Errorf("--inventory-cmd %q: %w%s", f.program, err, text)
-	case stdout.cut:
+	case stdout.Cut():
 		return nil, fmt.Errorf("--inventory-cmd %q: wrote more than %d MiB", f.program, inventory.MaxSize>>20)
 	}
-	return stdout.kept.Bytes(), nil
-}
-
-// bounded keeps the beginning of what is written to it.
-type bounded struct {
-	kept bytes.Buffer // no embedded one: its ReadFrom has no bound
-	most int
-	cut  bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.most - b.kept.Len(); room < len(p) {
-		b.cut = true
-		b.kept.Write(p[:room])
-		return len(p), nil
-	}
-	return b.kept.Write(p)
+	return stdout.Bytes(), nil
 }

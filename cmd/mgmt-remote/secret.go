@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mgmt-remote/mgmt-remote/fleet"
+	"github.com/mgmt-remote/mgmt-remote/internal/command"
 )
 
 // maxSecret bounds what is read for a password.
@@ -43,12 +44,12 @@ func runForSecret(ctx context.Context, flag, text string) (fleet.Secret, error) 
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
 	c := exec.CommandContext(ctx, "/bin/sh", "-c", text)
-	stdout := bounded{most: maxSecret + 1}
+	stdout := command.Head{Most: maxSecret + 1}
 	c.Stdout, c.Stderr, c.WaitDelay = &stdout, os.Stderr, time.Second
 	if err := c.Run(); err != nil {
 		return "", fmt.Errorf("%s: %w", flag, err)
 	}
-	return firstLine(flag+" wrote", stdout.kept.Bytes())
+	return firstLine(flag+" wrote", stdout.Bytes())
 }
 
 func firstLine(who string, data []byte) (fleet.Secret, error) {

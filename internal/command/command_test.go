@@ -91,3 +91,18 @@ func TestTheEndOfTime(t *testing.T) {
 		t.Error("a command ran though its time was over")
 	}
 }
+
+func TestHead(t *testing.T) {
+	h := Head{Most: 5}
+	for i, part := range []string{"abc", "de", "f", ""} {
+		if n, err := h.Write([]byte(part)); n != len(part) || err != nil {
+			t.Errorf("%q: %d, %v", part, n, err)
+		}
+		if want := i >= 2; h.Cut() != want {
+			t.Errorf("after %q: cut is %v", part, h.Cut())
+		}
+	}
+	if h.String() != "abcde" || string(h.Bytes()) != "abcde" {
+		t.Errorf("kept %q", h.String())
+	}
+}

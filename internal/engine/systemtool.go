@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,14 +36,14 @@ func systemTool(ctx context.Context, env []string, argv []string) *exec.Cmd {
 // ask runs a program of the system that changes nothing, and returns what it prints to standard output, with a status
 // other than 0, too.
 func ask(ctx context.Context, argv ...string) (string, error) {
-	var answer, complaint bounded
+	answer, complaint := command.Head{Most: maxAnswer}, command.Head{Most: maxAnswer}
 	cmd := systemTool(ctx, nil, argv)
 	cmd.Stdout, cmd.Stderr = &answer, &complaint
-	err := toolError(argv[0], command.Do(ctx, cmd), complaint.buf.String())
-	if err == nil && answer.cut {
+	err := toolError(argv[0], command.Do(ctx, cmd), complaint.String())
+	if err == nil && answer.Cut() {
 		err = fmt.Errorf("%s: printed more than %d bytes", argv[0], maxAnswer)
 	}
-	return answer.buf.String(), err
+	return answer.String(), err
 }
 
 // act runs a program of the system that changes something, with more environment variables, and returns the tail of its
@@ -81,20 +80,6 @@ func toolError(name string, err error, output string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return fmt.Errorf("%s: %s (%w)", name, last, err)
-}
-
-// bounded keeps the first maxAnswer bytes that are written to it.
-type bounded struct {
-	buf bytes.Buffer
-	cut bool
-}
-
-// Write implements io.Writer; it never fails.
-func (b *bounded) Write(p []byte) (int, error) {
-	keep := min(len(p), maxAnswer-b.buf.Len())
-	b.cut = b.cut || keep < len(p)
-	b.buf.Write(p[:keep])
-	return len(p), nil
 }
 
 // lock serialises what would otherwise fail on a lock of the system. Other than a mutex it obeys a context.

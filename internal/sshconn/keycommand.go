@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -149,20 +148,21 @@ func (c *keyCommands) run(ctx context.Context, id string, argv []string, r *keyC
 func runKeyCommand(ctx context.Context, argv []string) (*HostKeys, error) {
 	ctx, cancel := command.WithTimeout(ctx, keyCommandTimeout)
 	defer cancel()
-	var out bounded
+	out := command.Head{Most: keyCommandOutput}
 	var said tail
 	cmd := command.New(ctx, argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := command.Do(ctx, cmd); err != nil {
-		if out.full {
-			return nil, fmt.Errorf("it prints more than %d MiB", keyCommandOutput>>20)
-		}
+	err := command.Do(ctx, cmd)
+	if out.Cut() {
+		return nil, fmt.Errorf("it prints more than %d MiB", keyCommandOutput>>20)
+	}
+	if err != nil {
 		if text := printable(strings.Join(strings.FieldsFunc(said.String(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")); text != "" {
 			err = fmt.Errorf("%w: it said %s", err, text)
 		}
 		return nil, err
 	}
-	return readKeys(out.data)
+	return readKeys(out.Bytes())
 }
 
 // readKeys reads lines of known_hosts. The library takes files alone.
@@ -189,21 +189,6 @@ func sourceName(file string) string {
 		return keyCommandName
 	}
 	return file
-}
-
-// bounded keeps what is written to it, and takes no more than keyCommandOutput.
-type bounded struct {
-	data []byte
-	full bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if len(b.data)+len(p) > keyCommandOutput {
-		b.full = true
-		return 0, io.ErrShortWrite
-	}
-	b.data = append(b.data, p...)
-	return len(p), nil
 }
 
 // lookInBoth looks in the files and in what a command said: a key that either has revoked is, and one that either knows is known. It is
