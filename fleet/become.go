@@ -42,8 +42,8 @@ type answer struct {
 	err    error
 }
 
-func newBecoming(o Options) *becoming {
-	b := &becoming{opts: o.Become, whom: o.SSH.Prompter, hosts: become.NewPasswords(), turn: make(chan struct{}, 1), asked: map[string]answer{}}
+func newBecoming(o Become, whom Prompter) *becoming {
+	b := &becoming{opts: o, whom: whom, hosts: become.NewPasswords(), turn: make(chan struct{}, 1), asked: map[string]answer{}}
 	b.turn <- struct{}{}
 	return b
 }

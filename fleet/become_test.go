@@ -39,8 +39,7 @@ func becomes(name string) Host {
 // Each host has its own password, or that of its group, or that of all, or the one that a program knows. A person is asked once for each.
 func TestBecomePasswords(t *testing.T) {
 	who := &person{}
-	o := Options{SSH: SSH{Prompter: who}, Become: Become{AskPassword: true}}
-	b := newBecoming(o)
+	b := newBecoming(Become{AskPassword: true}, who)
 	var all sync.WaitGroup
 	for i := range 50 {
 		all.Go(func() {
@@ -60,11 +59,10 @@ func TestBecomePasswords(t *testing.T) {
 	}
 
 	var wanted []Login
-	o = Options{Become: Become{Password: func(_ context.Context, to Login) (Secret, error) {
+	b = newBecoming(Become{Password: func(_ context.Context, to Login) (Secret, error) {
 		wanted = append(wanted, to)
 		return "pw", nil
-	}}}
-	b = newBecoming(o)
+	}}, nil)
 	own, nobody := becomes("own"), becomes("nobody")
 	own.BecomePassword, nobody.BecomeUser = "mine", ""
 	for _, h := range []Host{own, nobody, becomes("h1")} {
@@ -75,7 +73,7 @@ func TestBecomePasswords(t *testing.T) {
 	if want := []Login{{Host: "h1", Addr: "h1.example", User: "ann"}}; !slices.Equal(wanted, want) {
 		t.Errorf("the program was asked about %v", wanted)
 	}
-	if b.password(nobody) != nil || newBecoming(Options{}).password(becomes("h1")) != nil {
+	if b.password(nobody) != nil || newBecoming(Become{}, nil).password(becomes("h1")) != nil {
 		t.Error("a password for one who needs none, or has none")
 	}
 }
@@ -83,7 +81,7 @@ func TestBecomePasswords(t *testing.T) {
 // A host that is stopped while it asks does not answer for the others; a person who does not answer does.
 func TestBecomePasswordThatNobodyGives(t *testing.T) {
 	who := &person{}
-	b := newBecoming(Options{SSH: SSH{Prompter: who}, Become: Become{AskPassword: true}})
+	b := newBecoming(Become{AskPassword: true}, who)
 	ctx, cancel := context.WithCancel(t.Context())
 	<-b.turn // somebody else asks
 	cancel()

@@ -153,12 +153,13 @@ func (f *Fleet) prepare() error {
 	}
 	var err error
 	f.config = sync.OnceValues(func() (*sshconfig.Config, error) { return sshconfig.Load(sshconfig.Options{File: o.Config}) })
-	confirm, _ := o.Prompter.(sshconn.Confirmer) // nil where it can't
+	whom := oneAtATime(o.Prompter)
+	confirm, _ := whom.(sshconn.Confirmer) // nil where it can't
 	hostKeys, err := sshconn.NewHostKeys(sshconn.HostKeyOptions{Policy: policy, Files: o.KnownHosts, Confirm: confirm})
 	if err != nil {
 		return err
 	}
-	auth := sshconn.AuthOptions{Identities: o.Identities, AgentSocket: o.AgentSocket, AskPassword: o.AskPassword, Interactive: o.Interactive, Prompter: o.Prompter}
+	auth := sshconn.AuthOptions{Identities: o.Identities, AgentSocket: o.AgentSocket, AskPassword: o.AskPassword, Interactive: o.Interactive, Prompter: whom}
 	if o.Password != nil {
 		auth.Password = func(ctx context.Context, h inventory.Host) (Secret, error) {
 			return o.Password(ctx, Login{Host: h.Name, Addr: h.Addr, User: h.User})
@@ -167,7 +168,7 @@ func (f *Fleet) prepare() error {
 	if f.auth, err = sshconn.NewAuth(auth); err != nil {
 		return err
 	}
-	f.become = newBecoming(f.opts)
+	f.become = newBecoming(f.opts.Become, whom)
 	f.dialer, err = sshconn.NewDialer(sshconn.Options{
 		ConnectTimeout: o.ConnectTimeout, ChannelTimeout: o.ChannelTimeout,
 		KeepaliveInterval: o.KeepaliveInterval, KeepaliveCount: o.KeepaliveCount,
